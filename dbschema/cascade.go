@@ -85,3 +85,7 @@ type ProjectHome struct {
 
 // TableName names the table.
 func (ProjectHome) TableName() string { return "project_homes" }
+
+func cascadeModels() []any {
+	return []any{Resource{}, Ref{}, Binding{}, ProjectHome{}, QuotaLimit{}, QuotaUsage{}, AuditEvent{}}
+}

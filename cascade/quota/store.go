@@ -1,0 +1,186 @@
+// Package quota holds each project's limits and what it uses of them. A
+// reservation is part of the transaction that records the resource, so usage
+// and resources never part; limits are checked there and nowhere else.
+package quota
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"gorm.io/gorm/clause"
+
+	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/sites/fault"
+)
+
+// defaults are the limits of a project that has none of its own, in the words
+// and with the figures of Nova (nova/conf/quota.py), Cinder (cinder/quota.py)
+// and Neutron (neutron/conf/quota.py). -1 is unlimited.
+var defaults = map[string]int64{
+	"instances": 10, "cores": 20, "ram": 51200, "metadata_items": 128, "key_pairs": 100,
+	"server_groups": 10, "server_group_members": 10, "injected_files": 5, "injected_file_content_bytes": 10240, "injected_file_path_bytes": 255,
+	"volumes": 10, "snapshots": 10, "gigabytes": 1000, "backups": 10, "backup_gigabytes": 1000, "per_volume_gigabytes": -1, "groups": 10,
+	"network": 100, "subnet": 100, "port": 500, "router": 10, "floatingip": 50, "security_group": 10, "security_group_rule": 100,
+	"rbac_policy": 10, "subnetpool": -1, "trunk": -1,
+}
+
+// Default returns the limit that holds for a project without one of its own, and whether the resource is known.
+func Default(resource string) (int64, bool) {
+	n, ok := defaults[resource]
+	return n, ok
+}
+
+// Store reads and writes limits and usage.
+type Store struct{ db *dbschema.DB }
+
+// NewStore returns a Store over db.
+func NewStore(db *dbschema.DB) *Store { return &Store{db: db} }
+
+// Figure is one resource's limit and use.
+type Figure struct {
+	Limit int64 // -1 is unlimited
+	Used  int64
+}
+
+// Figures returns the limit and use of every known resource.
+func (s *Store) Figures(ctx context.Context, project string) (map[string]Figure, error) {
+	out := make(map[string]Figure, len(defaults))
+	for r, n := range defaults {
+		out[r] = Figure{Limit: n}
+	}
+	var limits []dbschema.QuotaLimit
+	if err := s.db.Read(ctx).Where("project_id = ?", project).Find(&limits).Error; err != nil {
+		return nil, fmt.Errorf("read quota limits: %w", err)
+	}
+	for _, l := range limits {
+		out[l.Resource] = Figure{Limit: l.HardLimit}
+	}
+	var usage []dbschema.QuotaUsage
+	if err := s.db.Read(ctx).Where("project_id = ?", project).Find(&usage).Error; err != nil {
+		return nil, fmt.Errorf("read quota usage: %w", err)
+	}
+	for _, u := range usage {
+		f := out[u.Resource]
+		f.Used = u.Used
+		out[u.Resource] = f
+	}
+	return out, nil
+}
+
+// Reserve takes what a new resource needs. It returns fault.OverQuota, naming
+// the resource, when a limit would be passed. Call it first in a transaction (lock order: quota, resource, job).
+func (s *Store) Reserve(tx dbschema.Tx, project string, need map[string]int64) error {
+	for _, resource := range slices.Sorted(maps.Keys(need)) { // one order for all: no deadlock
+		n := need[resource]
+		if n == 0 {
+			continue
+		}
+		if err := s.add(tx, project, resource, n); err != nil {
+			return err
+		}
+		if n < 0 {
+			continue
+		}
+		f, err := s.figure(tx, project, resource)
+		if err != nil {
+			return err
+		}
+		if f.Limit >= 0 && f.Used > f.Limit {
+			return &OverQuota{Resource: resource, Requested: n, Used: f.Used - n, Limit: f.Limit}
+		}
+	}
+	return nil
+}
+
+// Release gives back what a resource that is gone had taken.
+func (s *Store) Release(tx dbschema.Tx, project string, had map[string]int64) error {
+	back := make(map[string]int64, len(had))
+	for r, n := range had {
+		back[r] = -n
+	}
+	return s.Reserve(tx, project, back)
+}
+
+func (s *Store) add(tx dbschema.Tx, project, resource string, n int64) error {
+	row := dbschema.QuotaUsage{ProjectID: project, Resource: resource}
+	if err := tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+		return fmt.Errorf("open quota usage: %w", err)
+	}
+	// The row is locked from here on (PostgreSQL); on SQLite there is one writer.
+	err := tx.Gorm().Exec("UPDATE quota_usage SET used = CASE WHEN used + ? < 0 THEN 0 ELSE used + ? END WHERE project_id = ? AND resource = ?",
+		n, n, project, resource).Error
+	if err != nil {
+		return fmt.Errorf("change quota usage: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) figure(tx dbschema.Tx, project, resource string) (Figure, error) {
+	f := Figure{Limit: -1}
+	if n, ok := defaults[resource]; ok {
+		f.Limit = n
+	}
+	var limits []dbschema.QuotaLimit
+	if err := tx.Gorm().Where("project_id = ? AND resource = ?", project, resource).Find(&limits).Error; err != nil {
+		return f, fmt.Errorf("read quota limit: %w", err)
+	}
+	if len(limits) > 0 {
+		f.Limit = limits[0].HardLimit
+	}
+	var usage dbschema.QuotaUsage
+	if err := tx.Gorm().Where("project_id = ? AND resource = ?", project, resource).Take(&usage).Error; err != nil {
+		return f, fmt.Errorf("read quota usage: %w", err)
+	}
+	f.Used = usage.Used
+	return f, nil
+}
+
+// SetLimits writes a project's own limits; resources that are not known are fault.BadRequest.
+func (s *Store) SetLimits(tx dbschema.Tx, project string, limits map[string]int64) error {
+	for _, resource := range slices.Sorted(maps.Keys(limits)) {
+		if _, ok := defaults[resource]; !ok {
+			return fault.New(fault.BadRequest, "cascade/quota.SetLimits", "Unknown quota resource %q.", resource)
+		}
+		if limits[resource] < -1 {
+			return fault.New(fault.BadRequest, "cascade/quota.SetLimits", "Quota limit %d for %s must be -1 or greater.", limits[resource], resource)
+		}
+		row := dbschema.QuotaLimit{ProjectID: project, Resource: resource, HardLimit: limits[resource]}
+		err := tx.Gorm().Clauses(clause.OnConflict{
+			Columns: []clause.Column{{Name: "project_id"}, {Name: "resource"}}, DoUpdates: clause.AssignmentColumns([]string{"hard_limit"}),
+		}).Create(&row).Error
+		if err != nil {
+			return fmt.Errorf("write quota limit: %w", err)
+		}
+	}
+	return nil
+}
+
+// ResetLimits drops a project's own limits: the defaults hold again.
+func (s *Store) ResetLimits(tx dbschema.Tx, project string, resources ...string) error {
+	q := tx.Gorm().Where("project_id = ?", project)
+	if len(resources) > 0 {
+		q = q.Where("resource IN ?", resources)
+	}
+	if err := q.Delete(&dbschema.QuotaLimit{}).Error; err != nil {
+		return fmt.Errorf("reset quota limits: %w", err)
+	}
+	return nil
+}
+
+// OverQuota says which limit a request would have passed. Its fault kind is OverQuota.
+type OverQuota struct {
+	Resource               string
+	Requested, Used, Limit int64
+}
+
+// Error returns the sentence for the tenant.
+func (e *OverQuota) Error() string {
+	return fmt.Sprintf("Quota exceeded for %s: requested %d, but already used %d of %d %s", e.Resource, e.Requested, e.Used, e.Limit, e.Resource)
+}
+
+// Unwrap gives the error its kind.
+func (e *OverQuota) Unwrap() error {
+	return &fault.Error{Op: "cascade/quota.Reserve", Kind: fault.OverQuota, Msg: e.Error()}
+}
