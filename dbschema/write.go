@@ -1,0 +1,153 @@
+package dbschema
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/headwater-cloud/headwater/sites/fault"
+)
+
+// Tx is one write transaction. It is valid until the function that got it
+// returns, and only in that function's goroutine.
+type Tx struct{ s *txState }
+
+type txState struct {
+	db    *DB
+	gorm  *gorm.DB
+	hooks []func()
+}
+
+// Gorm returns the transaction's handle, which has the context of Write; for store files only.
+func (tx Tx) Gorm() *gorm.DB { return tx.s.gorm }
+
+// AfterCommit has f called once, after the transaction was committed, in the
+// goroutine of Write. It is not called when the transaction fails; when the
+// function runs again, only what its last run registered is called. f must not block.
+func (tx Tx) AfterCommit(f func()) { tx.s.hooks = append(tx.s.hooks, f) }
+
+// Now returns the database's clock, as DB.Now does.
+func (tx Tx) Now() (time.Time, error) { return tx.s.db.now(tx.s.gorm) }
+
+// ClockSQL returns DB.ClockSQL.
+func (tx Tx) ClockSQL() string { return tx.s.db.ClockSQL() }
+
+// Driver returns DB.Driver.
+func (tx Tx) Driver() string { return tx.s.db.Driver() }
+
+// The pause before a transaction is repeated doubles from minPause to maxPause,
+// and each is shortened at random by up to all of it, so that those who collided
+// once do not collide again.
+const (
+	minPause = time.Millisecond
+	maxPause = 250 * time.Millisecond
+)
+
+// Write runs f in a serializable transaction and commits it; when f returns an
+// error or panics, nothing has happened.
+//
+// f runs again from the start when others collided with it (40001, 40P01,
+// SQLITE_BUSY), so it must not change anything but the database and its own
+// results. Inside it only tx is used: no Write (refused with ErrNested), no site
+// call, hashing or file I/O, since everybody else waits. Locks are taken in the
+// order quota, resource, job, revision counter.
+//
+// It returns f's error, or a fault: Unavailable when the database cannot serve or
+// is too busy, Ambiguous when the connection broke during the commit.
+func (db *DB) Write(ctx context.Context, f func(tx Tx) error) error {
+	id := goroutineID()
+	if _, inside := db.nest.LoadOrStore(id, struct{}{}); inside {
+		return fault.Wrap(fault.Internal, "dbschema.Write", ErrNested)
+	}
+	state, err := db.writeRetry(ctx, f, id)
+	if err != nil {
+		return Classify(err)
+	}
+	for _, hook := range state.hooks {
+		hook()
+	}
+	return nil
+}
+
+func (db *DB) writeRetry(ctx context.Context, f func(tx Tx) error, id uint64) (*txState, error) {
+	defer db.nest.Delete(id) // before the hooks run: those may write
+	began, pause := time.Now(), minPause
+	for {
+		state := &txState{db: db}
+		err := db.once(ctx, state, f)
+		if err == nil || !retryable(err) {
+			return state, err
+		}
+		if time.Since(began) > db.cfg.RetryFor {
+			return nil, &fault.Error{Op: "dbschema.Write", Kind: fault.Unavailable, RetryAfter: 1,
+				Msg: "the database is busy: try again", Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("repeat the transaction: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(rand.N(pause)):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// once runs f in one transaction.
+func (db *DB) once(ctx context.Context, state *txState, f func(tx Tx) error) (err error) {
+	opts := &sql.TxOptions{Isolation: sql.LevelSerializable}
+	if db.cfg.Driver == SQLite {
+		opts = nil // always serializable; the driver refuses to be told
+	}
+	gtx := db.writer.WithContext(ctx).Begin(opts)
+	if gtx.Error != nil {
+		return fmt.Errorf("begin: %w", gtx.Error)
+	}
+	done := false
+	defer func() {
+		if !done { // f failed, panicked or called runtime.Goexit
+			gtx.Rollback()
+		}
+	}()
+	state.gorm = gtx
+	if err := f(Tx{state}); err != nil {
+		return err
+	}
+	done = true
+	return commitError(gtx.Commit().Error)
+}
+
+// commitError tells apart a commit that failed and one whose outcome is unknown.
+func commitError(err error) error {
+	if err == nil || retryable(err) || pgCode(err) != "" {
+		return wrapCommit(err)
+	}
+	if lostConnection(err) {
+		return &fault.Error{Op: "dbschema.Write", Kind: fault.Ambiguous,
+			Msg: "the connection to the database broke during the commit", Err: err}
+	}
+	return wrapCommit(err)
+}
+
+func wrapCommit(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+// goroutineID returns the number of the calling goroutine, which the runtime
+// prints first in its stack. A context cannot show a nested Write, because the
+// closure has the outer context at hand; without this, SQLite would wait for ever.
+func goroutineID() uint64 {
+	var buf [40]byte
+	text := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
+	n, _ := strconv.ParseUint(string(text[:bytes.IndexByte(text, ' ')]), 10, 64)
+	return n
+}
