@@ -144,3 +144,16 @@ func (c *Claim) Since(ctx context.Context) (time.Duration, error) {
 	}
 	return now.Sub(c.AttemptedAt), nil
 }
+
+// Extend lengthens the claim to a lease from now on; ErrLost when it is no longer ours.
+func (c *Claim) Extend(ctx context.Context, lease time.Duration) error {
+	began := time.Now()
+	err := c.update(ctx, func(tx dbschema.Tx) (map[string]any, error) {
+		now, err := tx.Now()
+		return map[string]any{"claim_until": now.Add(lease)}, err
+	})
+	if err == nil {
+		c.until = began.Add(lease)
+	}
+	return err
+}

@@ -1,0 +1,121 @@
+package cascade
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// missingAfter is how long a bottom must stay unfound, by id, before its row says so (DESIGN D8: absence is only a suspicion).
+const missingAfter = 3 * time.Second
+
+// Refresh reads a row's bottom by id, stores what it showed, and returns the row as it is then.
+func (c *Core) Refresh(ctx context.Context, r *index.Resource, site ident.SiteID, bottom ident.BottomID) (*index.Resource, error) {
+	at, err := c.At(ctx, r, site)
+	if err != nil {
+		return r, err
+	}
+	obj, err := at.Adaptor.Show(ctx, r.Kind, bottom)
+	if fault.Is(err, fault.NotFound) {
+		return c.missing(ctx, r, site)
+	}
+	if err != nil {
+		return r, err
+	}
+	return c.Observe(ctx, r.ID, at, obj)
+}
+
+// missing notes that a bottom was not found by its id. The second time, later
+// than missingAfter, the row ends in an error that says so; until then the answer is a *WaitError.
+func (c *Core) missing(ctx context.Context, r *index.Resource, site ident.SiteID) (*index.Resource, error) {
+	var out *index.Resource
+	lost := false
+	err := c.internal(ctx, func(tx *Tx) error {
+		row, err := tx.Load(r.ID)
+		if err != nil || (row.State != index.Live && row.State != index.Creating) {
+			out = row
+			return err
+		}
+		out = row
+		switch lost = !row.MissingSince.IsZero() && c.Now().Sub(row.MissingSince) >= missingAfter; {
+		case lost:
+			row.State, row.Status, row.TaskState = index.Failed, "ERROR", ""
+			row.Fault = &index.Fault{Code: 404, At: c.Now(), Site: site, Message: fmt.Sprintf("The %s is no longer at site %s: it was deleted there by somebody else.", row.Kind, site)}
+			if f, ok := c.makers[row.Kind].(Failer); ok {
+				f.Failed(row)
+			}
+		case row.MissingSince.IsZero():
+			row.MissingSince = c.Now()
+		default:
+			return nil
+		}
+		return tx.Save(row)
+	})
+	if err == nil && !lost && out.State != index.Deleting {
+		err = &WaitError{After: missingAfter, For: fmt.Sprintf("site %s to show %s %s", site, r.Kind, r.ID)}
+	}
+	return out, err
+}
+
+// Observe stores what a site showed of a row and returns the row. An observation
+// that may be older than the last verb is not stored: its request must have begun
+// after that verb was acknowledged, and after the last observation's (DESIGN D4).
+func (c *Core) Observe(ctx context.Context, id ident.TopID, at At, obj sites.Object) (*index.Resource, error) {
+	var out *index.Resource
+	err := c.internal(ctx, func(tx *Tx) error {
+		r, err := tx.Load(id)
+		if err != nil {
+			return err
+		}
+		out = r
+		if r.State == index.Deleted || r.State == index.Failed || r.Outstanding() || obj.Began.Before(r.VerbAckedAt) || obj.Began.Before(r.ObservedAt) {
+			return nil
+		}
+		before := *r
+		if err := c.apply(ctx, r, at, obj); err != nil {
+			return err
+		}
+		if same(&before, r) {
+			return nil
+		}
+		return tx.Save(r)
+	})
+	return out, err
+}
+
+func (c *Core) apply(ctx context.Context, r *index.Resource, at At, obj sites.Object) error {
+	r.MissingSince = time.Time{}
+	if r.State == index.Creating {
+		r.State = index.Live
+	}
+	r.ObservedAt = index.Stamp(obj.Began)
+	if o, ok := c.makers[r.Kind].(Observer); ok {
+		return o.Observe(ctx, r, at, obj)
+	}
+	if s := obj.Text("status"); s != "" {
+		r.Status = s
+	}
+	r.Observed = obj.Body
+	return nil
+}
+
+// same reports whether nothing changed but the time of the look: such an
+// observation is not written, so that polls of what rests cost no writes.
+func same(a, b *index.Resource) bool {
+	x, y := *a, *b
+	x.ObservedAt, y.ObservedAt = time.Time{}, time.Time{}
+	return reflect.DeepEqual(&x, &y)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
