@@ -1,0 +1,67 @@
+package registry
+
+import "github.com/headwater-cloud/headwater/sites"
+
+// Fidelity says how true a verb is at a site.
+type Fidelity string
+
+// The fidelities.
+const (
+	Exact   Fidelity = "exact"   // as on one cloud
+	Mapped  Fidelity = "mapped"  // the same for the tenant, made differently at the site
+	Refused Fidelity = "refused" // answered with 409
+)
+
+// Verb says how true one verb of the tenant APIs is at a site.
+type Verb struct {
+	Verb string   `json:"verb"`
+	How  Fidelity `json:"how"`
+	Why  string   `json:"why,omitempty"` // "" when exact
+}
+
+// verbRow is a line of the table verb x tenancy (DESIGN D7).
+type verbRow struct {
+	verb                    string
+	project, static, shared Fidelity
+	why                     string // of what is not exact
+}
+
+// verbTable is the table verb x tenancy. What is not in it is exact everywhere.
+func verbTable() []verbRow {
+	return []verbRow{
+		{"server create, show, list, delete and actions", Exact, Exact, Exact, ""},
+		{"keypair create, import", Mapped, Mapped, Mapped, "Top keeps the key and pushes its public half under the name hw-ID"},
+		{"security group default", Mapped, Mapped, Mapped, "a group of Top's own; the site's group default is never used"},
+		{"flavor list", Mapped, Mapped, Mapped, "flavors of equal size and specs are one flavor at Top"},
+		{"flavor create", Exact, Refused, Refused, "making flavors needs an administrator at the site"},
+		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay and placement minds what they leave"},
+		{"image visibility private", Exact, Exact, Mapped, "all projects share the site's account; Top alone keeps them apart"},
+		{"image member add", Mapped, Mapped, Mapped, "kept at Top"},
+		{"isolation from other projects by the site itself", Exact, Exact, Refused, "all projects share one project of the site; names and markers keep them apart at Top"},
+		{"server host, hypervisor, migrate", Exact, Refused, Refused, "needs an administrator at the site"},
+		{"server create on a named host", Refused, Refused, Refused, "projects act as ordinary members at a site"},
+		{"network shared, provider attributes", Refused, Refused, Refused, "projects act as ordinary members at a site"},
+	}
+}
+
+// Verbs returns what a tenancy makes exact, mapped or refused at a site with these capabilities.
+func Verbs(tenancy sites.Tenancy, caps *sites.Capabilities) []Verb {
+	var verbs []Verb
+	for _, row := range verbTable() {
+		how := map[sites.Tenancy]Fidelity{
+			sites.TenancyProject: row.project, sites.TenancyStatic: row.static, sites.TenancyShared: row.shared,
+		}[tenancy]
+		v := Verb{Verb: row.verb, How: how}
+		if how != Exact {
+			v.Why = row.why
+		}
+		verbs = append(verbs, v)
+	}
+	if _, ok := caps.Services[sites.BlockStorage]; !ok {
+		verbs = append(verbs, Verb{Verb: "volume create, attach, snapshot", How: Refused, Why: "the site has no block-storage service"})
+	}
+	if len(caps.ExternalNetworks) == 0 {
+		verbs = append(verbs, Verb{Verb: "floating ip create", How: Refused, Why: "the site shows this account no external network"})
+	}
+	return verbs
+}
