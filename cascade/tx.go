@@ -139,7 +139,7 @@ func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error {
 	if len(bound) == 0 && !fresh {
 		return tx.End(r)
 	}
-	_, err = tx.enqueue(deleteArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), After: after})
+	_, err = tx.enqueue(deleteArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), After: after, OnDependencyFailure: jobs.Run})
 	return err
 }
 

@@ -127,10 +127,13 @@ func (c *Core) acknowledge(ctx context.Context, r *index.Resource, v Verb, befor
 		if err := tx.Save(row); err != nil {
 			return err
 		}
-		if v.Settle && cause == nil {
-			return jobs.RunAt(tx.ctx, tx.Tx, follow, c.Now())
+		if err := jobs.CancelJob(tx.Tx, follow); err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
+			return err // an ended job needs no cancelling
 		}
-		return jobs.Withdraw(tx.ctx, tx.Tx, follow)
+		if !v.Settle || cause != nil {
+			return nil
+		}
+		return tx.Follow(row)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites"
-	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
