@@ -87,5 +87,5 @@ type ProjectHome struct {
 func (ProjectHome) TableName() string { return "project_homes" }
 
 func cascadeModels() []any {
-	return []any{Resource{}, Ref{}, Binding{}, ProjectHome{}, QuotaLimit{}, QuotaUsage{}, AuditEvent{}}
+	return []any{Resource{}, Ref{}, Binding{}, ProjectHome{}, QuotaLimit{}, QuotaUsage{}, AuditEvent{}, InventoryCursor{}}
 }

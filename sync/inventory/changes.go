@@ -1,0 +1,177 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/registry"
+)
+
+// polled is one kind and how its service filters by time.
+type polled struct {
+	kind  sites.Kind
+	since func(time.Time) url.Values
+}
+
+func novaSince(t time.Time) url.Values {
+	return url.Values{"changes-since": {t.UTC().Format(time.RFC3339)}}
+}
+
+// cinderSince needs microversion 3.60, which the adaptor speaks where the site does; an older Cinder ignores it and lists all.
+func cinderSince(t time.Time) url.Values {
+	return url.Values{"updated_at": {"gte:" + t.UTC().Format("2006-01-02T15:04:05")}}
+}
+
+func neutronSince(t time.Time) url.Values {
+	return url.Values{"changed_since": {t.UTC().Format("2006-01-02T15:04:05")}}
+}
+
+// polledKinds are the kinds whose state a site changes by itself.
+func polledKinds() []polled {
+	return []polled{
+		{sites.Server, novaSince}, {sites.Volume, cinderSince}, {sites.Snapshot, cinderSince},
+		{sites.Port, neutronSince}, {sites.Router, neutronSince}, {sites.FloatingIP, neutronSince}, {sites.Network, neutronSince},
+	}
+}
+
+// changes looks at what the site says has changed since the last poll began.
+func (inv *Inventory) changes(ctx context.Context, s *registry.Site, since time.Time) error {
+	list, err := inv.sessions(ctx, s)
+	if err != nil {
+		return err
+	}
+	skew := s.Capabilities.ClockSkew
+	asked := since.Add(skew).Add(-2*skew.Abs() - overlap) // by the site's clock
+	var errs []error
+	for _, ses := range list {
+		for _, k := range polledKinds() {
+			if _, offered := s.Capabilities.Services[k.kind.Service()]; !offered {
+				continue
+			}
+			q := sites.Query{Params: k.since(asked), AllProjects: ses.all}
+			if err := inv.look(ctx, s.Name, ses, k.kind, q, nil); err != nil {
+				errs = append(errs, fmt.Errorf("poll %ss of %s: %w", k.kind, s.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// batch is how many objects are compared with the index at a time.
+const batch = 200
+
+// look lists resources and stores what differs from the index. Each, when set, sees every object as well.
+func (inv *Inventory) look(ctx context.Context, site ident.SiteID, ses session, kind sites.Kind, q sites.Query, each func(sites.Object)) error {
+	var page []sites.Object
+	flush := func() error {
+		err := inv.compare(ctx, site, ses, kind, page)
+		page = page[:0]
+		return err
+	}
+	err := ses.adaptor.List(ctx, kind, q, func(o sites.Object) error {
+		if each != nil {
+			each(o)
+		}
+		if page = append(page, o); len(page) < batch {
+			return nil
+		}
+		return flush()
+	})
+	return errors.Join(err, flush())
+}
+
+// compare finds the rows that a page of objects belongs to and refreshes those that look different.
+func (inv *Inventory) compare(ctx context.Context, site ident.SiteID, ses session, kind sites.Kind, page []sites.Object) error {
+	ids := make([]ident.BottomID, len(page))
+	for i, o := range page {
+		ids[i] = o.ID
+	}
+	core := inv.cfg.Core
+	tops, err := core.Bindings.Tops(ctx, site, kind, ids...)
+	if err != nil {
+		return err
+	}
+	rows, err := core.Index.GetAll(ctx, slices.Collect(maps.Values(tops)))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range page {
+		r := rows[tops[o.ID]]
+		if r == nil || r.State != index.Live || r.Outstanding() || !differs(r, o) {
+			continue
+		}
+		errs = append(errs, inv.refresh(ctx, site, ses, r, o))
+	}
+	return errors.Join(errs...)
+}
+
+// differs compares what changes by itself; sub-tables that do not show in a time
+// filter are read again by the verb that touched them.
+func differs(r *index.Resource, o sites.Object) bool {
+	if r.Observed == nil {
+		return true
+	}
+	for _, key := range []string{"status", "updated", "updated_at", "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state", "OS-EXT-STS:power_state", "revision_number"} {
+		if has, ok := o.Body[key]; ok && fmt.Sprint(has) != fmt.Sprint(r.Observed[key]) {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh stores a changed resource as an ordinary user of its project sees it;
+// what only the administrator's list showed goes apart.
+func (inv *Inventory) refresh(ctx context.Context, site ident.SiteID, ses session, r *index.Resource, o sites.Object) error {
+	core := inv.cfg.Core
+	if !ses.all {
+		at, err := core.At(ctx, r, site)
+		if err != nil {
+			return err
+		}
+		_, err = core.Observe(ctx, r.ID, at, o)
+		return err
+	}
+	seen, err := core.Refresh(ctx, r, site, o.ID)
+	var wait *cascade.WaitError
+	switch {
+	case errors.As(err, &wait):
+		return core.Internal(ctx, func(tx *cascade.Tx) error { return tx.Follow(r) }) // gone since the list: looked at again soon
+	case fault.Is(err, fault.NotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return inv.adminOnly(ctx, seen, o)
+}
+
+// adminOnly stores the members that the project's own view lacks.
+func (inv *Inventory) adminOnly(ctx context.Context, r *index.Resource, o sites.Object) error {
+	extra := sites.Body{}
+	for k, v := range o.Body {
+		if _, shown := r.Observed[k]; !shown && k != "id" && k != "tags" {
+			extra[k] = v
+		}
+	}
+	if r.State != index.Live || len(extra) == 0 || fmt.Sprint(extra) == fmt.Sprint(r.ObservedAdmin) {
+		return nil
+	}
+	return inv.cfg.Core.Internal(ctx, func(tx *cascade.Tx) error {
+		row, err := tx.Load(r.ID)
+		if err != nil || row.State != index.Live {
+			return err
+		}
+		row.ObservedAdmin = extra
+		return inv.cfg.Core.Index.SaveQuietly(tx.Tx, row)
+	})
+}
