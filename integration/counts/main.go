@@ -124,7 +124,7 @@ func runStep(args []string, stdout, _ io.Writer) error {
 	defer file.Close() //nolint:errcheck // record reports what could not be written
 	begin := time.Now()
 	text, err := exec.Command(command[0], command[1:]...).CombinedOutput()
-	passed := err == nil && !(empty && len(bytes.TrimSpace(text)) > 0)
+	passed := err == nil && (!empty || len(bytes.TrimSpace(text)) == 0)
 	message := string(text)
 	if err != nil {
 		message += fmt.Sprintf("%s: %v\n", command[0], err)
