@@ -44,12 +44,11 @@ type settleArgs struct {
 // Kind names the job.
 func (settleArgs) Kind() string { return "cascade.settle" }
 
-// RegisterJobs adds the engine's kinds of job.
-func (c *Core) RegisterJobs(e *jobs.Engine) {
-	jobs.Register(e, createWorker{c})
-	jobs.Register(e, changeWorker{c})
-	jobs.Register(e, deleteWorker{c})
-	jobs.Register(e, settleWorker{c})
+// RegisterJobs adds the engine's kinds of job; it fails when one has a worker already.
+func (c *Core) RegisterJobs(e *jobs.Engine) error {
+	return errors.Join(
+		jobs.Add(e, createWorker{c}), jobs.Add(e, changeWorker{c}), jobs.Add(e, deleteWorker{c}), jobs.Add(e, settleWorker{c}),
+	)
 }
 
 // siteWait is how long a job stays away from a site that does not answer; it grows with the wait so far.
