@@ -8,6 +8,7 @@ import "slices"
 func Models() []any {
 	return slices.Concat(
 		jobModels(),
+		identityModels(),
 		[]any{Site{}, SiteZone{}, SiteProject{}, SiteHealth{}},
 		[]any{Resource{}, Ref{}, Binding{}, ProjectHome{}},
 	)
