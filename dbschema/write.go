@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -50,6 +51,9 @@ const (
 	minPause = time.Millisecond
 	maxPause = 250 * time.Millisecond
 )
+
+// longest bounds one run of a transaction: whoever holds one longer stops everybody.
+const longest = time.Minute
 
 // Write runs f in a serializable transaction and commits it; when f returns an
 // error or panics, nothing has happened.
@@ -105,7 +109,10 @@ func (db *DB) once(ctx context.Context, state *txState, f func(tx Tx) error) (er
 	if db.cfg.Driver == SQLite {
 		opts = nil // always serializable; the driver refuses to be told
 	}
-	gtx := db.writer.WithContext(ctx).Begin(opts)
+	// A commit that is interrupted has an unknown outcome, so the transaction itself is bounded by time, not by ctx.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
+	defer cancel()
+	gtx := db.writer.WithContext(whole).Begin(opts)
 	if gtx.Error != nil {
 		return fmt.Errorf("begin: %w", gtx.Error)
 	}
@@ -115,31 +122,27 @@ func (db *DB) once(ctx context.Context, state *txState, f func(tx Tx) error) (er
 			gtx.Rollback()
 		}
 	}()
-	state.gorm = gtx
+	state.gorm = gtx.WithContext(ctx)
 	if err := f(Tx{state}); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	done = true
-	return commitError(gtx.Commit().Error)
+	return db.commitError(gtx.Commit().Error)
 }
 
 // commitError tells apart a commit that failed and one whose outcome is unknown.
-func commitError(err error) error {
-	if err == nil || retryable(err) || pgCode(err) != "" {
-		return wrapCommit(err)
-	}
-	if lostConnection(err) {
-		return &fault.Error{Op: "dbschema.Write", Kind: fault.Ambiguous,
-			Msg: "the connection to the database broke during the commit", Err: err}
-	}
-	return wrapCommit(err)
-}
-
-func wrapCommit(err error) error {
-	if err == nil {
+func (db *DB) commitError(err error) error {
+	switch {
+	case err == nil:
 		return nil
+	case db.cfg.Driver == SQLite, pgCode(err) != "", errors.Is(err, pgx.ErrTxCommitRollback):
+		return fmt.Errorf("commit: %w", err)
 	}
-	return fmt.Errorf("commit: %w", err)
+	return &fault.Error{Op: "dbschema.Write", Kind: fault.Ambiguous,
+		Msg: "the connection to the database broke during the commit", Err: err}
 }
 
 // goroutineID returns the number of the calling goroutine, which the runtime

@@ -55,11 +55,15 @@ func (e *Engine) heartbeat(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease/3)
 	defer cancel()
+	ids := make([]ID, len(before))
+	for i, c := range before {
+		ids[i] = c.id
+	}
 	var held []dbschema.Job
 	var began time.Time
 	err := e.db.Write(ctx, func(tx dbschema.Tx) (err error) {
 		began = e.now()
-		held, err = beat(tx, e.name, e.cfg.Lease)
+		held, err = beat(tx, e.name, ids, e.cfg.Lease)
 		return err
 	})
 	if err != nil {

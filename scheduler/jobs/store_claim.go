@@ -140,11 +140,12 @@ func share(sites []string, running map[string]int, o order) []siteShare {
 	return slices.DeleteFunc(shares, func(s siteShare) bool { return s.most == 0 })
 }
 
-// beat extends the leases of the engine's running jobs and returns those that it still has.
-func beat(tx dbschema.Tx, engine string, lease time.Duration) ([]dbschema.Job, error) {
+// beat extends the leases of those of ids that the engine still has, and returns
+// them. It names them, so that a claim whose reply was lost runs out.
+func beat(tx dbschema.Tx, engine string, ids []ID, lease time.Duration) ([]dbschema.Job, error) {
 	var held []dbschema.Job
-	err := tx.Gorm().Raw(fmt.Sprintf(`UPDATE jobs SET lease_until = %s + %d WHERE state = 'running' AND claimed_by = ?
-		RETURNING id, claim, cancel_requested`, tx.ClockSQL(), lease.Microseconds()), engine).Scan(&held).Error
+	err := tx.Gorm().Raw(fmt.Sprintf(`UPDATE jobs SET lease_until = %s + %d WHERE id IN ? AND state = 'running' AND claimed_by = ?
+		RETURNING id, claim, cancel_requested`, tx.ClockSQL(), lease.Microseconds()), ids, engine).Scan(&held).Error
 	return held, err
 }
 
