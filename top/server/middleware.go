@@ -1,0 +1,223 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headwater-cloud/headwater/cascade/audit"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/top/auth"
+	"github.com/headwater-cloud/headwater/top/faultjson"
+)
+
+// middleware installs what every request goes through, outermost first.
+func (s *Server) middleware() {
+	s.echo.Pre(
+		s.requestID, // first: everything below logs and answers with it
+		s.measure,   // counts and logs also what fails below
+		s.recover,   // inside measure, so that a panic is counted as the 500 that it becomes
+		s.pinSite,   // before routing: /sites/NAME is cut off, the services know only their own paths
+	)
+}
+
+var requestIDForm = regexp.MustCompile(`^req-[0-9A-Za-z-]{1,64}$`)
+
+// requestID gives the request its id, or keeps a well-formed one that the client sent as its global id, and answers with it.
+func (s *Server) requestID(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		id := ident.NewRequestID()
+		ctx := ident.WithRequestID(r.Context(), id)
+		if global := r.Header.Get("X-Openstack-Request-Id"); requestIDForm.MatchString(global) {
+			ctx = ident.WithRequestID(ctx, global)
+		}
+		if trace := r.Header.Get("Traceparent"); trace != "" && len(trace) < 100 {
+			ctx = ident.WithTrace(ctx, trace)
+		}
+		c.SetRequest(r.WithContext(ctx))
+		h := c.Response().Header()
+		h.Set("X-Openstack-Request-Id", id)
+		if strings.Contains(r.URL.Path, "/compute") {
+			h.Set("X-Compute-Request-Id", id)
+		}
+		return next(c)
+	}
+}
+
+// measure counts, times and (for what changes or fails) logs the request. Successful reads are not logged: they are no change of state.
+func (s *Server) measure(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := s.cfg.Now()
+		s.metrics.inFlight.Inc()
+		defer s.metrics.inFlight.Dec()
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		took := s.cfg.Now().Sub(began)
+		r, code := c.Request(), c.Response().Status
+		service := "none"
+		if m := s.mountOf(r.URL.Path); m != nil {
+			service = strings.Trim(m.Prefix, "/")
+		}
+		s.metrics.observe(service, r.Method, code, took)
+		level := slog.LevelDebug
+		if code >= 500 {
+			level = slog.LevelWarn
+		}
+		s.cfg.Log.Log(r.Context(), level, "request answered", "request_id", c.Response().Header().Get("X-Openstack-Request-Id"),
+			"service", service, "kind", r.Method, "path", r.URL.Path, "status", code, "elapsed", took)
+		return nil
+	}
+}
+
+// recover turns a panic of a handler into a 500 with the request id; the log has the stack.
+func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+				panic(p) // a proxy's way to cut the connection
+			}
+			s.cfg.Log.ErrorContext(c.Request().Context(), "handler panicked", "request_id", c.Response().Header().Get("X-Openstack-Request-Id"),
+				"err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "top/server.recover", "panic")
+		}()
+		return next(c)
+	}
+}
+
+// errNoRoute is what an unknown path gets.
+var errNoRoute = fault.New(fault.NotFound, "top/server.route", "The resource could not be found.")
+
+// pinSite cuts /sites/NAME off the path and remembers the site: the services behind a site's region are the same as Global's.
+func (s *Server) pinSite(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		rest, ok := strings.CutPrefix(r.URL.Path, "/sites/")
+		if !ok {
+			return next(c)
+		}
+		name, path, _ := strings.Cut(rest, "/")
+		enabled, err := s.cfg.Sites.Enabled(r.Context())
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(enabled, ident.SiteID(name)) {
+			return fault.New(fault.NotFound, "top/server.pinSite", "There is no site %q in this cloud.", name)
+		}
+		r = r.Clone(r.Context())
+		r.URL.Path, r.URL.RawPath = "/"+path, ""
+		c.SetRequest(r)
+		auth.WithPin(c, ident.SiteID(name))
+		return next(c)
+	}
+}
+
+// limitBody refuses bodies over the service's limit, before and while they are read.
+func (s *Server) limitBody(m Mount) echo.MiddlewareFunc {
+	limit := m.MaxBody
+	if limit == 0 {
+		limit = s.cfg.MaxBody
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			if limit < 0 || r.Body == nil {
+				return next(c)
+			}
+			if r.ContentLength > limit {
+				return fault.New(fault.TooLarge, "top/server.limitBody", "The request body has %d bytes; at most %d are taken.", r.ContentLength, limit)
+			}
+			r.Body = http.MaxBytesReader(c.Response(), r.Body, limit)
+			return next(c)
+		}
+	}
+}
+
+// audit records changing requests of services that do not record their verbs themselves.
+func (s *Server) audit(m Mount) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			if !m.Audited || r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+				return next(c)
+			}
+			err := next(c)
+			var caller sites.Caller
+			if who := auth.Peek(c); who != nil {
+				caller = who.Caller()
+			}
+			caller.RequestID, caller.RemoteAddr = c.Response().Header().Get("X-Openstack-Request-Id"), c.RealIP()
+			e := audit.By(caller, strings.Trim(m.Prefix, "/")+" "+r.Method, r.URL.Path)
+			if e.Outcome = "done"; err != nil {
+				e.Outcome = fault.KindOf(err).String()
+			}
+			return errors.Join(err, s.cfg.Audit.Append(r.Context(), e))
+		}
+	}
+}
+
+// renderError is echo's error handler: every fault in the dialect of the service that was asked.
+func (s *Server) renderError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	r := c.Request()
+	asked := faultjson.Asked{
+		Service: faultjson.Operator, RequestID: c.Response().Header().Get("X-Openstack-Request-Id"), AuthURL: s.base(c) + "/identity/v3",
+	}
+	if m := s.mountOf(r.URL.Path); m != nil {
+		asked.Service = m.Dialect
+	}
+	err = classify(err)
+	if fault.KindOf(err) == fault.Internal {
+		s.cfg.Log.ErrorContext(r.Context(), "request failed", "request_id", asked.RequestID, "kind", r.Method, "path", r.URL.Path, "err", err)
+	}
+	faultjson.Write(c.Response(), asked, err)
+}
+
+// classify gives echo's and net/http's own errors a kind.
+func classify(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return fault.New(fault.TooLarge, "top/server", "The request body is over the limit of %d bytes.", tooLarge.Limit)
+	}
+	var he *echo.HTTPError
+	if !errors.As(err, &he) {
+		return err
+	}
+	switch he.Code {
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return errNoRoute
+	case http.StatusRequestEntityTooLarge:
+		return fault.Wrap(fault.TooLarge, "top/server", err)
+	case http.StatusUnauthorized:
+		return fault.Wrap(fault.Unauthorized, "top/server", err)
+	default:
+		if he.Code < 500 {
+			return fault.New(fault.BadRequest, "top/server", "%v", he.Message)
+		}
+		return fault.Wrap(fault.Internal, "top/server", err)
+	}
+}
+
+// base is the address that the client used, for the links and the 401's header.
+func (s *Server) base(c echo.Context) string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	return c.Scheme() + "://" + c.Request().Host
+}
