@@ -11,5 +11,7 @@ func Models() []any {
 		identityModels(),
 		[]any{Site{}, SiteZone{}, SiteProject{}, SiteHealth{}},
 		[]any{Resource{}, Ref{}, Binding{}, ProjectHome{}},
+		[]any{QuotaLimit{}, QuotaUsage{}, AuditEvent{}, InventoryCursor{}},
+		ipamModels(),
 	)
 }
