@@ -181,7 +181,7 @@ func (r *Registry) judge(bare sites.Adaptor, report *Report) {
 	if _, ok := caps.Services[sites.BlockStorage]; !ok {
 		report.Warnings = append(report.Warnings, "no block-storage service: no volumes there")
 	}
-	_, maker := bare.(sites.ProjectMaker)
+	_, maker := sites.As[sites.ProjectMaker](bare)
 	if report.Tenancy == "" {
 		report.Tenancy = sites.TenancyShared
 		if caps.Admin && maker {

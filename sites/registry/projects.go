@@ -140,11 +140,10 @@ func (r *Registry) maker(ctx context.Context, site ident.SiteID) (sites.ProjectM
 	if err != nil {
 		return nil, err
 	}
-	if m, ok := s.adaptor.(sites.ProjectMaker); ok {
-		return m, nil
-	}
-	if m, ok := s.bare.(sites.ProjectMaker); ok {
-		return m, nil
+	for _, a := range []sites.Adaptor{s.adaptor, s.bare} {
+		if m, ok := sites.As[sites.ProjectMaker](a); ok {
+			return m, nil
+		}
 	}
 	return nil, &fault.Error{Op: "sites/registry", Site: string(site), Kind: fault.NotImplemented,
 		Msg: fmt.Sprintf("site %s: its adaptor cannot make projects", site)}

@@ -34,6 +34,16 @@ func (r *Registry) Admin(ctx context.Context, site ident.SiteID) (sites.Adaptor,
 	return s.adaptor, nil
 }
 
+// Bare returns an adaptor that acts as the site's own account and has no
+// decorators: for health checks, which must reach a site that a breaker keeps others from.
+func (r *Registry) Bare(ctx context.Context, site ident.SiteID) (sites.Adaptor, error) {
+	s, err := r.admin(ctx, site)
+	if err != nil {
+		return nil, err
+	}
+	return s.bare, nil
+}
+
 func (r *Registry) admin(ctx context.Context, name ident.SiteID) (*session, error) {
 	site, err := r.Site(ctx, name)
 	if err != nil {

@@ -39,7 +39,7 @@ type Health struct {
 	CheckedAt time.Time // of the last check; zero when there was none yet
 }
 
-// staleAfter is the age at which a check says nothing any more: 8 check intervals of sync/health.
+// staleAfter is the age at which a check says nothing any more: 12 check intervals of sync/health.
 const staleAfter = 2 * time.Minute
 
 // age turns a health that nobody has checked for staleAfter into Unknown.
