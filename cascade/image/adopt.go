@@ -1,0 +1,164 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/binding"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// AdoptSite takes over the public images of a site. Images with the same name
+// and the same bytes (hash) at several sites are one at Top: that a system image
+// has another id in each region is the first complaint of those who use several.
+func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capabilities) error {
+	at, err := s.core.At(ctx, &index.Resource{Kind: sites.Image}, site)
+	if err != nil {
+		return err
+	}
+	var found []sites.Object
+	q := sites.Query{Params: url.Values{"visibility": {Public}, "status": {Active}}}
+	err = at.Adaptor.List(ctx, sites.Image, q, func(o sites.Object) error {
+		if _, ours := sites.MarkerOf(o.Body); !ours && o.Text("visibility") == Public && o.Text("status") == Active {
+			found = append(found, o)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list public images of %s: %w", site, err)
+	}
+	known, err := s.shared(ctx)
+	if err != nil {
+		return err
+	}
+	seen := map[ident.BottomID]bool{}
+	for _, o := range found {
+		seen[o.ID] = true
+		if err := s.adopt(ctx, site, o, known); err != nil {
+			return fmt.Errorf("adopt image %s of %s: %w", o.ID, site, err)
+		}
+	}
+	return s.dropVanished(ctx, site, seen)
+}
+
+// shared returns the adopted images by what makes them the same.
+func (s *Service) shared(ctx context.Context) (map[string]*index.Resource, error) {
+	rows, err := s.core.Index.List(ctx, index.Query{Kind: sites.Image})
+	out := map[string]*index.Resource{}
+	for _, r := range rows {
+		var spec Spec
+		if err := r.Decode(&spec); err != nil {
+			return nil, err
+		}
+		if spec.Adopted {
+			out[sameness(r.Name, spec.HashValue)] = r
+		}
+	}
+	return out, err
+}
+
+func sameness(name, hash string) string { return hash + "\x00" + name }
+
+func (s *Service) adopt(ctx context.Context, site ident.SiteID, o sites.Object, known map[string]*index.Resource) error {
+	tops, err := s.core.Bindings.Tops(ctx, site, sites.Image, o.ID)
+	if err != nil || tops[o.ID] != "" {
+		return err
+	}
+	r := known[sameness(o.Text("name"), o.Text("os_hash_value"))]
+	fresh := r == nil || o.Text("os_hash_value") == ""
+	if fresh {
+		if r, err = s.adopted(ctx, site, o); err != nil {
+			return err
+		}
+		known[sameness(r.Name, o.Text("os_hash_value"))] = r
+	}
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+		if fresh {
+			if err := tx.Insert(r); err != nil {
+				return err
+			}
+		}
+		return s.core.Bindings.Adopt(tx.Tx, binding.Binding{
+			TopID: r.ID, Site: site, Kind: sites.Image, BottomID: o.ID, Generation: r.Generation, Adopted: true,
+		})
+	})
+}
+
+// adopted returns the row of a site's own image: the same id when no other image has it.
+func (s *Service) adopted(ctx context.Context, site ident.SiteID, o sites.Object) (*index.Resource, error) {
+	r := index.New(sites.Image, sites.Caller{}, o.Text("name"))
+	taken, err := s.core.Index.GetAll(ctx, []ident.TopID{ident.TopID(o.ID)})
+	if err != nil {
+		return nil, err
+	}
+	if len(taken) == 0 {
+		r.ID = ident.TopID(o.ID)
+	}
+	r.State, r.Status, r.Visibility, r.Generation = index.Live, Active, Public, 1
+	spec := Spec{Home: site, Adopted: true, Properties: custom(o.Body)}
+	for key, to := range map[string]*int64{"min_disk": &spec.MinDisk, "min_ram": &spec.MinRAM} {
+		if n := int64Of(o.Body, key); n != nil {
+			*to = *n
+		}
+	}
+	if err := r.Encode(spec); err != nil {
+		return nil, err
+	}
+	return r, learn(r, o)
+}
+
+// custom returns the properties that are the owner's own and not Glance's or the site's.
+func custom(body sites.Body) map[string]string {
+	out := map[string]string{}
+	for k, v := range body {
+		if text, ok := v.(string); ok && !builtin[k] {
+			out[k] = text
+		}
+	}
+	return out
+}
+
+// builtin are the members of an image that are not custom properties (glance/api/v2/images.py, the base schema),
+// those that name a site's own stores, and our marker.
+var builtin = map[string]bool{
+	"id": true, "name": true, "status": true, "visibility": true, "protected": true, "os_hidden": true, "checksum": true,
+	"os_hash_algo": true, "os_hash_value": true, "owner": true, "size": true, "virtual_size": true, "container_format": true,
+	"disk_format": true, "created_at": true, "updated_at": true, "tags": true, "direct_url": true, "min_ram": true, "min_disk": true,
+	"self": true, "file": true, "schema": true, "locations": true, "stores": true, "store": true,
+	"os_glance_failed_import": true, "os_glance_importing_to_stores": true, "os_glance_import_task": true, sites.ImageMarker: true,
+}
+
+// dropVanished forgets copies that a site no longer has; an image that is left at no site ends, since nobody can use it.
+func (s *Service) dropVanished(ctx context.Context, site ident.SiteID, seen map[ident.BottomID]bool) error {
+	bound, err := s.core.Bindings.OfSite(ctx, site, sites.Image)
+	if err != nil {
+		return err
+	}
+	for _, b := range bound {
+		if !b.Adopted || seen[b.BottomID] {
+			continue
+		}
+		err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
+			if err := s.core.Bindings.Forget(tx.Tx, b.TopID, site); err != nil {
+				return err
+			}
+			left, err := s.core.Bindings.OfTopIn(tx.Tx, b.TopID)
+			if err != nil || len(left) > 0 {
+				return err
+			}
+			r, err := tx.Load(b.TopID)
+			if err != nil || r.State != index.Live {
+				return err
+			}
+			return tx.End(r)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

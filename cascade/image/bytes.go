@@ -1,0 +1,147 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// copyPoll is how long to stay away from an image whose bytes another is sending.
+const copyPoll = 2 * time.Second
+
+// Upload streams the bytes of a queued image to its home site: the one that the
+// path pins, else the project's home, else the best. Size is -1 when unknown.
+// When the client breaks off, the image is queued again and nothing is kept.
+func (s *Service) Upload(ctx context.Context, c sites.Caller, id ident.TopID, data io.Reader, size int64) error {
+	decision, err := s.placer.Choose(ctx, placement.Want{Caller: c, Service: sites.ImageService})
+	if err != nil {
+		return err
+	}
+	r, err := s.beginUpload(ctx, c, id, decision.Site)
+	if err != nil {
+		return err
+	}
+	obj, err := s.send(ctx, r, data, size)
+	// The client may have gone: the result is committed all the same.
+	return errors.Join(err, s.endUpload(context.WithoutCancel(ctx), id, obj, err))
+}
+
+func (s *Service) beginUpload(ctx context.Context, c sites.Caller, id ident.TopID, site ident.SiteID) (*index.Resource, error) {
+	var out *index.Resource
+	err := s.core.Commit(ctx, c, "image.upload", func(tx *cascade.Tx) error {
+		r, spec, err := s.own(tx, id)
+		if err != nil {
+			return err
+		}
+		if r.Status != Queued {
+			return fault.New(fault.Conflict, "cascade/image.Upload", "Image status transition from %s to saving is not allowed.", r.Status)
+		}
+		if spec.DiskFormat == "" || spec.ContainerFormat == "" {
+			return fault.New(fault.BadRequest, "cascade/image.Upload", "Properties disk_format, container_format must be set prior to saving data.")
+		}
+		if spec.Home == "" {
+			spec.Home = site
+		}
+		r.Status = Saving
+		out = r
+		if err := r.Encode(spec); err != nil {
+			return err
+		}
+		if err := tx.Save(r); err != nil {
+			return err
+		}
+		return s.watch(tx, r, "", uploadWatch) // settles the row if this process dies in the middle
+	})
+	return out, err
+}
+
+// send puts the bytes to the home site and returns the image as it is there then.
+func (s *Service) send(ctx context.Context, r *index.Resource, data io.Reader, size int64) (sites.Object, error) {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return sites.Object{}, err
+	}
+	bottom, err := s.core.Ensure(ctx, spec.Home, r.ID)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	at, err := s.core.At(ctx, r, spec.Home)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	a, _, err := maker{s}.session(ctx, r, at)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	summed := newHasher(data)
+	if err := a.Upload(ctx, bottom, summed, size); err != nil {
+		return sites.Object{}, err
+	}
+	obj, err := a.Show(ctx, sites.Image, bottom)
+	if err != nil {
+		return obj, err
+	}
+	if obj.Text("os_hash_algo") == "sha512" && obj.Text("os_hash_value") != summed.hex() {
+		return obj, &fault.Error{Op: "cascade/image.Upload", Site: string(spec.Home), Kind: fault.Unavailable, Msg: fmt.Sprintf("Site %s stored other bytes than were sent. Upload again.", spec.Home)}
+	}
+	return obj, nil
+}
+
+// endUpload records what came of it: active with its sums, or queued again.
+func (s *Service) endUpload(ctx context.Context, id ident.TopID, obj sites.Object, cause error) error {
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+		r, err := tx.Load(id)
+		if err != nil || r.Status != Saving {
+			return err
+		}
+		if r.Status = Queued; cause == nil {
+			r.Status = Active
+			if err := learn(r, obj); err != nil {
+				return err
+			}
+		}
+		return tx.Save(r)
+	})
+}
+
+// learn takes over what a site says of an image's bytes.
+func learn(r *index.Resource, obj sites.Object) error {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	spec.Size, spec.VirtualSize = int64Of(obj.Body, "size"), int64Of(obj.Body, "virtual_size")
+	spec.Checksum, spec.HashAlgo, spec.HashValue = obj.Text("checksum"), obj.Text("os_hash_algo"), obj.Text("os_hash_value")
+	for key, to := range map[string]*string{"disk_format": &spec.DiskFormat, "container_format": &spec.ContainerFormat} {
+		if v := obj.Text(key); *to == "" && v != "" {
+			*to = v
+		}
+	}
+	r.Observed = obj.Body
+	return r.Encode(spec)
+}
+
+// Download returns an image's bytes from offset on and their number, -1 when unknown. The caller closes.
+func (s *Service) Download(ctx context.Context, c sites.Caller, id ident.TopID, offset int64) (io.ReadCloser, int64, error) {
+	r, err := s.Find(ctx, c, string(id))
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.Status == Deactivated && !c.Admin() {
+		return nil, 0, fault.New(fault.Forbidden, "cascade/image.Download", "The requested image has been deactivated. Image data download is forbidden.")
+	}
+	if r.Status != Active && r.Status != Deactivated {
+		return nil, 0, errNoBytes(r)
+	}
+	data, size, _, err := maker{s}.open(ctx, r, "", offset)
+	return data, size, err
+}

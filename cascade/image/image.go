@@ -1,0 +1,413 @@
+// Package image knows what images are: metadata, hashes and residency live at
+// Top, bytes at sites (DESIGN D16). An upload streams through Top to the
+// image's home site; another site gets the bytes, streamed from one that has
+// them and checked against their hash, when something there first needs them.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/registry"
+)
+
+// Statuses of Glance (glance/domain/__init__.py) that Top uses.
+const (
+	Queued      = "queued"
+	Saving      = "saving"
+	Active      = "active"
+	Deactivated = "deactivated"
+	Killed      = "killed"
+)
+
+// Visibilities of Glance.
+const (
+	Public    = "public"
+	Private   = "private"
+	Shared    = "shared"
+	Community = "community"
+)
+
+// Spec is what the tenant asked of an image, and what is known of its bytes.
+type Spec struct {
+	DiskFormat      string            `json:"disk_format,omitempty"`
+	ContainerFormat string            `json:"container_format,omitempty"`
+	MinDisk         int64             `json:"min_disk"`
+	MinRAM          int64             `json:"min_ram"`
+	Protected       bool              `json:"protected"`
+	Hidden          bool              `json:"os_hidden"`
+	Tags            []string          `json:"tags,omitempty"`
+	Properties      map[string]string `json:"properties,omitempty"` // custom ones
+	Members         map[string]string `json:"members,omitempty"`    // project id to pending, accepted or rejected
+	MemberTimes     map[string]Times  `json:"member_times,omitempty"`
+
+	Home        ident.SiteID `json:"home,omitempty"` // where the bytes came first
+	Size        *int64       `json:"size,omitempty"` // bytes
+	VirtualSize *int64       `json:"virtual_size,omitempty"`
+	Checksum    string       `json:"checksum,omitempty"` // md5, hexadecimal
+	HashAlgo    string       `json:"os_hash_algo,omitempty"`
+	HashValue   string       `json:"os_hash_value,omitempty"`
+	// Adopted says that the image is a site's own, taken over because everybody there may use it.
+	Adopted bool `json:"adopted,omitempty"`
+}
+
+// Times are when something was made and last changed.
+type Times struct {
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+}
+
+// Registry gives the sites as they are now.
+type Registry interface {
+	Sites(ctx context.Context) ([]registry.Site, error)
+	Site(ctx context.Context, name ident.SiteID) (registry.Site, error)
+}
+
+// Placer chooses a home site.
+type Placer interface {
+	Choose(ctx context.Context, w placement.Want) (placement.Decision, error)
+}
+
+// Service is the image vertical.
+type Service struct {
+	core     *cascade.Core
+	placer   Placer
+	registry Registry
+	copies   limiter
+}
+
+// limiter bounds how many copies between sites run at once, so that boots of
+// many images do not take all of the memory and bandwidth of one Top.
+type limiter chan struct{}
+
+// copiesAtOnce is that bound.
+const copiesAtOnce = 8
+
+// New returns a Service.
+func New(core *cascade.Core, p Placer, r Registry) *Service {
+	return &Service{core: core, placer: p, registry: r, copies: make(limiter, copiesAtOnce)}
+}
+
+// Register adds the maker of images to the Core.
+func (s *Service) Register() { s.core.Register(sites.Image, maker{s}) }
+
+// Create records an image, queued: its bytes come with Upload. The id may be the
+// creator's own; one that any image has or had is fault.Conflict.
+func (s *Service) Create(ctx context.Context, c sites.Caller, id ident.TopID, name, visibility string, spec Spec) (*index.Resource, error) {
+	if visibility == "" {
+		visibility = Shared // Glance's default since Ocata
+	}
+	if err := mayPublish(c, visibility); err != nil {
+		return nil, err
+	}
+	r := index.New(sites.Image, c, name)
+	if id != "" {
+		r.ID = id
+	}
+	r.State, r.Status, r.Visibility = index.Live, Queued, visibility
+	if err := r.Encode(spec); err != nil {
+		return nil, err
+	}
+	err := s.core.Commit(ctx, c, "image.create", func(tx *cascade.Tx) error {
+		if _, err := tx.Load(r.ID); err == nil {
+			return fault.New(fault.Conflict, "cascade/image.Create", "Image ID %s already exists!", r.ID)
+		} else if !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		return tx.Insert(r)
+	})
+	return r, err
+}
+
+func mayPublish(c sites.Caller, visibility string) error {
+	if visibility == Public && !c.Admin() {
+		return fault.New(fault.Forbidden, "cascade/image", "You are not authorized to complete publicize_image action.")
+	}
+	return nil
+}
+
+// Find returns an image that the caller may see: its own, a public or community one, or one that was shared with its project.
+func (s *Service) Find(ctx context.Context, c sites.Caller, id string) (*index.Resource, error) {
+	asAdmin := c
+	asAdmin.Roles = []string{"admin"} // visibility of images is not by project alone: decided below
+	r, err := s.core.Index.Find(ctx, asAdmin, sites.Image, id)
+	if err != nil {
+		return nil, err
+	}
+	if !Visible(c, r) {
+		return nil, index.NotFound(sites.Image, id)
+	}
+	return r, nil
+}
+
+// Visible reports whether the caller may see the image by its id.
+func Visible(c sites.Caller, r *index.Resource) bool {
+	if c.Admin() || r.ProjectID == "" || r.ProjectID == c.ProjectID || r.Visibility == Public || r.Visibility == Community {
+		return true
+	}
+	var spec Spec
+	if r.Visibility != Shared || r.Decode(&spec) != nil {
+		return false
+	}
+	_, member := spec.Members[c.ProjectID]
+	return member
+}
+
+// own loads an image for change; who is not its owner may not change it, even when it may be seen.
+func (s *Service) own(tx *cascade.Tx, id ident.TopID) (*index.Resource, Spec, error) {
+	var spec Spec
+	r, err := tx.Load(id)
+	if err != nil {
+		return nil, spec, err
+	}
+	if r.State != index.Live && r.State != index.Failed {
+		return nil, spec, index.NotFound(sites.Image, string(id))
+	}
+	if !tx.Caller.Admin() && r.ProjectID != tx.Caller.ProjectID {
+		return nil, spec, fault.New(fault.Forbidden, "cascade/image", "You are not permitted to modify this image.")
+	}
+	return r, spec, r.Decode(&spec)
+}
+
+// Update changes an image within its transaction: fn gets the row and its spec.
+// Sites that have a copy get the changed properties by a job.
+func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn func(r *index.Resource, spec *Spec) error) (*index.Resource, error) {
+	var out *index.Resource
+	err := s.core.Commit(ctx, c, "image.update", func(tx *cascade.Tx) error {
+		r, spec, err := s.own(tx, id)
+		if err != nil {
+			return err
+		}
+		out = r
+		was := r.Visibility
+		if err := fn(r, &spec); err != nil {
+			return err
+		}
+		if r.Visibility != was {
+			if err := mayPublish(c, r.Visibility); err != nil {
+				return err
+			}
+		}
+		if err := r.Encode(spec); err != nil {
+			return err
+		}
+		return tx.Changed(r)
+	})
+	return out, err
+}
+
+// Delete ends an image at every site. One that a server boots from right now, or that is protected, stays.
+func (s *Service) Delete(ctx context.Context, c sites.Caller, id ident.TopID) error {
+	return s.core.Commit(ctx, c, "image.delete", func(tx *cascade.Tx) error {
+		r, spec, err := s.own(tx, id)
+		if err != nil {
+			return err
+		}
+		if spec.Protected {
+			return fault.New(fault.Forbidden, "cascade/image.Delete", "Image %s is protected and cannot be deleted.", id)
+		}
+		if spec.Adopted {
+			return fault.New(fault.Conflict, "cascade/image.Delete", "Image %s belongs to site %s and is deleted there.", id, spec.Home)
+		}
+		users, err := s.core.Index.UsedByIn(tx.Tx, id, "image")
+		if err != nil {
+			return err
+		}
+		for _, u := range users {
+			user, err := tx.Load(u.From)
+			if err == nil && user.State == index.Creating {
+				return fault.New(fault.Conflict, "cascade/image.Delete", "Image %s could not be deleted because it is in use: %s %s is being made of it.", id, user.Kind, user.ID)
+			}
+		}
+		return tx.Delete(r)
+	})
+}
+
+// SetActive deactivates or reactivates an image: a deactivated one gives no bytes and boots nothing.
+func (s *Service) SetActive(ctx context.Context, c sites.Caller, id ident.TopID, active bool) error {
+	want := map[bool]string{true: Active, false: Deactivated}[active]
+	return s.core.Commit(ctx, c, "image.set_status", func(tx *cascade.Tx) error {
+		r, _, err := s.own(tx, id)
+		if err != nil {
+			return err
+		}
+		if r.Status != Active && r.Status != Deactivated {
+			return fault.New(fault.Forbidden, "cascade/image.SetActive", "Not allowed to change the status of image %s: it is %s.", id, r.Status)
+		}
+		r.Status = want
+		return tx.Save(r)
+	})
+}
+
+// Residency lists the sites that have the image's bytes, by name.
+func (s *Service) Residency(ctx context.Context, id ident.TopID) ([]ident.SiteID, error) {
+	bound, err := s.core.Bindings.OfTop(ctx, id)
+	var out []ident.SiteID
+	for _, b := range bound {
+		if b.Known() && b.Generation > 0 {
+			out = append(out, b.Site)
+		}
+	}
+	return out, err
+}
+
+// Query selects images for List, in Glance's words.
+type Query struct {
+	index.Query
+	Visibility   string // "" lists what is the caller's own, public, or accepted
+	MemberStatus string // of shared images; "" means accepted
+	Owner        string
+}
+
+// List returns the images that the caller sees, as Glance lists them: community
+// images and shares that were not accepted only when asked for.
+func (s *Service) List(ctx context.Context, c sites.Caller, q Query) ([]*index.Resource, error) {
+	inner := q.Match
+	q.Kind, q.AllProjects, q.Shared = sites.Image, true, true
+	q.Match = func(r *index.Resource) bool {
+		return listed(c, q, r) && (inner == nil || inner(r))
+	}
+	return s.core.Index.List(ctx, q.Query)
+}
+
+func listed(c sites.Caller, q Query, r *index.Resource) bool {
+	if q.Visibility != "" && q.Visibility != "all" && r.Visibility != q.Visibility || q.Owner != "" && r.ProjectID != q.Owner {
+		return false
+	}
+	if r.ProjectID == c.ProjectID || r.Visibility == Public || r.ProjectID == "" {
+		return true
+	}
+	if r.Visibility == Community {
+		return q.Visibility == Community || q.Visibility == "all"
+	}
+	if c.Admin() && q.Visibility != Shared {
+		return true
+	}
+	var spec Spec
+	if r.Visibility != Shared || r.Decode(&spec) != nil {
+		return false
+	}
+	want := q.MemberStatus
+	if want == "" {
+		want = "accepted"
+	}
+	status, member := spec.Members[c.ProjectID]
+	return member && (status == want || want == "all")
+}
+
+// SetMember adds a project to a shared image, or changes its answer. The owner
+// adds (status pending), the member itself accepts or rejects.
+func (s *Service) SetMember(ctx context.Context, c sites.Caller, id ident.TopID, project, status string) (Times, error) {
+	var at Times
+	err := s.core.Commit(ctx, c, "image.member", func(tx *cascade.Tx) error {
+		r, err := tx.Load(id)
+		if err != nil {
+			return err
+		}
+		var spec Spec
+		if err := r.Decode(&spec); err != nil {
+			return err
+		}
+		if err := mayShare(tx.Caller, r, spec, project, status); err != nil {
+			return err
+		}
+		now := s.core.Now()
+		spec.Members = copied(spec.Members)
+		spec.MemberTimes = maps.Clone(spec.MemberTimes)
+		if spec.MemberTimes == nil {
+			spec.MemberTimes = map[string]Times{}
+		}
+		at = spec.MemberTimes[project]
+		if at.Created.IsZero() {
+			at.Created = now
+		}
+		at.Updated = now
+		spec.Members[project], spec.MemberTimes[project] = status, at
+		if err := r.Encode(spec); err != nil {
+			return err
+		}
+		return tx.Changed(r)
+	})
+	return at, err
+}
+
+func mayShare(c sites.Caller, r *index.Resource, spec Spec, project, status string) error {
+	const op = "cascade/image.SetMember"
+	_, member := spec.Members[project]
+	switch {
+	case r.State != index.Live || !Visible(c, r):
+		return index.NotFound(sites.Image, string(r.ID))
+	case status == "pending" && !c.Admin() && r.ProjectID != c.ProjectID:
+		return fault.New(fault.Forbidden, op, "You are not permitted to modify members of this image.")
+	case status == "pending" && r.Visibility != Shared:
+		return fault.New(fault.Forbidden, op, "Only shared images have members.")
+	case status == "pending" && member:
+		return fault.New(fault.Conflict, op, "Project %s is a member of image %s already.", project, r.ID)
+	case status != "pending" && !member:
+		return fault.New(fault.NotFound, op, "Project %s is no member of image %s.", project, r.ID)
+	case status != "pending" && !c.Admin() && project != c.ProjectID:
+		return fault.New(fault.Forbidden, op, "Only the member itself may accept or reject.")
+	case !slices.Contains([]string{"pending", "accepted", "rejected"}, status):
+		return fault.New(fault.BadRequest, op, "Status %q is none of pending, accepted, rejected.", status)
+	}
+	return nil
+}
+
+// RemoveMember takes a shared image from a project.
+func (s *Service) RemoveMember(ctx context.Context, c sites.Caller, id ident.TopID, project string) error {
+	return s.core.Commit(ctx, c, "image.member.delete", func(tx *cascade.Tx) error {
+		r, spec, err := s.own(tx, id)
+		if err != nil {
+			return err
+		}
+		if _, ok := spec.Members[project]; !ok {
+			return fault.New(fault.NotFound, "cascade/image.RemoveMember", "Project %s is no member of image %s.", project, id)
+		}
+		spec.Members, spec.MemberTimes = copied(spec.Members), maps.Clone(spec.MemberTimes)
+		delete(spec.Members, project)
+		delete(spec.MemberTimes, project)
+		if err := r.Encode(spec); err != nil {
+			return err
+		}
+		return tx.Changed(r)
+	})
+}
+
+func copied(m map[string]string) map[string]string {
+	out := maps.Clone(m)
+	if out == nil {
+		out = map[string]string{}
+	}
+	return out
+}
+
+func int64Of(body sites.Body, key string) *int64 {
+	n, ok := body[key].(json.Number)
+	if !ok {
+		return nil
+	}
+	v, err := n.Int64()
+	if err != nil {
+		return nil
+	}
+	return &v
+}
+
+// errNoBytes is what needs the bytes of an image that has none anywhere reachable.
+func errNoBytes(r *index.Resource) error {
+	return fault.New(fault.Conflict, "cascade/image", "Image %s has no bytes yet: it is %s.", r.ID, r.Status)
+}
+
+func describe(r *index.Resource, site ident.SiteID) string {
+	return fmt.Sprintf("image %s at site %s", r.ID, site)
+}

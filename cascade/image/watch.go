@@ -1,0 +1,171 @@
+package image
+
+import (
+	"context"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/binding"
+	"github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+type watchArgs struct {
+	ID   ident.TopID  `json:"id"`
+	Site ident.SiteID `json:"site"`
+}
+
+// Kind names the job.
+func (watchArgs) Kind() string { return "image.watch" }
+
+// The watch looks at an upload less and less often; one whose stream ended
+// without a word from its Top is settled within uploadWatch.
+const (
+	uploadWatch   = 30 * time.Second
+	snapshotWatch = time.Second
+)
+
+// RegisterJobs adds the vertical's kinds of job.
+func (s *Service) RegisterJobs(e *jobs.Engine) error { return jobs.Add(e, watcher{s}) }
+
+// watcher follows an image that a site is filling until it is active or never will be.
+type watcher struct{ *Service }
+
+// Work looks once; it may run twice.
+func (w watcher) Work(ctx context.Context, job jobs.Job[watchArgs]) error {
+	r, err := w.core.Index.Get(ctx, job.Args.ID)
+	if fault.Is(err, fault.NotFound) || err == nil && (r.State != index.Live || r.Status != Saving && r.Status != Queued) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	uploading := job.Args.Site == ""
+	site := job.Args.Site
+	if uploading {
+		var spec Spec
+		if err := r.Decode(&spec); err != nil {
+			return err
+		}
+		site = spec.Home
+	}
+	obj, err := w.look(ctx, r, site)
+	switch {
+	case fault.Is(err, fault.NotFound) && uploading:
+		return w.endUpload(ctx, r.ID, obj, err)
+	case fault.Is(err, fault.NotFound):
+		return w.core.Fail(ctx, r.ID, fault.New(fault.NotFound, "cascade/image.watch", "Site %s dropped the image while it was being made.", site))
+	case err != nil:
+		return jobs.Snooze(uploadWatch)
+	}
+	return w.settle(ctx, r, obj, uploading, job.CreatedAt)
+}
+
+func (w watcher) look(ctx context.Context, r *index.Resource, site ident.SiteID) (sites.Object, error) {
+	b, err := w.core.Bindings.Get(ctx, r.ID, site)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	if !b.Known() {
+		return sites.Object{}, index.NotFound(sites.Image, string(r.ID))
+	}
+	at, err := w.core.At(ctx, r, site)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	return at.Adaptor.Show(ctx, sites.Image, b.BottomID)
+}
+
+func (w watcher) settle(ctx context.Context, r *index.Resource, obj sites.Object, uploading bool, since time.Time) error {
+	switch status := obj.Text("status"); {
+	case status == Active:
+		return w.filled(ctx, r.ID, obj)
+	case status == Queued && uploading && r.Status == Saving:
+		// Glance went back to queued: the stream ended, and the Top that carried it did not say so.
+		return w.endUpload(ctx, r.ID, obj, fault.New(fault.Unavailable, "cascade/image.watch", "The upload broke off."))
+	case status == Killed || status == "deleted" || status == "pending_delete":
+		return w.core.Fail(ctx, r.ID, fault.New(fault.Conflict, "cascade/image.watch", "The site could not make the image: it is %s there.", status))
+	case uploading && r.Status == Queued:
+		return nil
+	case uploading:
+		return jobs.Snooze(uploadWatch)
+	default:
+		return jobs.Snooze(min(max(w.core.Now().Sub(since)/2, snapshotWatch), uploadWatch))
+	}
+}
+
+// filled records that an image's bytes are there.
+func (s *Service) filled(ctx context.Context, id ident.TopID, obj sites.Object) error {
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+		r, err := tx.Load(id)
+		if err != nil || r.State != index.Live || r.Status == Active {
+			return err
+		}
+		r.Status = Active
+		if err := learn(r, obj); err != nil {
+			return err
+		}
+		return tx.Save(r)
+	})
+}
+
+// Snapshot records, idempotently, the image that a site is making of a server: the id that the site gave becomes its Top id.
+func (s *Service) Snapshot(tx *cascade.Tx, made compute.SnapshotRequest) (*index.Resource, error) {
+	id := ident.TopID(made.Bottom)
+	if r, err := tx.Load(id); err == nil || !fault.Is(err, fault.NotFound) {
+		return r, err
+	}
+	r := index.New(sites.Image, tx.Caller, made.Name)
+	r.ID, r.ProjectID, r.UserID = id, made.Server.ProjectID, made.Server.UserID
+	r.State, r.Status, r.Visibility, r.ImageID = index.Live, Queued, Private, made.Server.ImageID
+	props := copied(made.Metadata)
+	props["image_type"], props["instance_uuid"] = "snapshot", string(made.Server.ID)
+	if err := r.Encode(Spec{Home: made.Site, Properties: props}); err != nil {
+		return nil, err
+	}
+	if err := tx.Insert(r); err != nil {
+		return nil, err
+	}
+	return r, s.bindAndWatch(tx, r, made.Site)
+}
+
+// FromVolume records, idempotently, the image that a site is making of a volume.
+func (s *Service) FromVolume(tx *cascade.Tx, bottom ident.BottomID, site ident.SiteID, name string, owner *index.Resource, diskFormat, containerFormat string) (*index.Resource, error) {
+	id := ident.TopID(bottom)
+	if r, err := tx.Load(id); err == nil || !fault.Is(err, fault.NotFound) {
+		return r, err
+	}
+	r := index.New(sites.Image, tx.Caller, name)
+	r.ID, r.ProjectID, r.UserID = id, owner.ProjectID, owner.UserID
+	r.State, r.Status, r.Visibility = index.Live, Queued, Private
+	if err := r.Encode(Spec{Home: site, DiskFormat: diskFormat, ContainerFormat: containerFormat}); err != nil {
+		return nil, err
+	}
+	if err := tx.Insert(r); err != nil {
+		return nil, err
+	}
+	return r, s.bindAndWatch(tx, r, site)
+}
+
+func (s *Service) bindAndWatch(tx *cascade.Tx, r *index.Resource, site ident.SiteID) error {
+	err := s.core.Bindings.Adopt(tx.Tx, binding.Binding{
+		TopID: r.ID, Site: site, Kind: sites.Image, ProjectID: r.ProjectID, BottomID: ident.BottomID(r.ID), Generation: r.Generation,
+	})
+	if err != nil {
+		return err
+	}
+	return s.watch(tx, r, site, 0)
+}
+
+func (s *Service) watch(tx *cascade.Tx, r *index.Resource, site ident.SiteID, delay time.Duration) error {
+	o := jobs.Options{ProjectID: r.ProjectID}
+	if delay > 0 {
+		o.RunAt = s.core.Now().Add(delay)
+	}
+	_, err := jobs.Insert(tx.Context(), tx.Tx, watchArgs{ID: r.ID, Site: site}, o)
+	return err
+}
