@@ -13,7 +13,7 @@ const (
 	MarkProperty    Mark = "property"    // the image property ImageMarker is MarkerText
 )
 
-// MetadataMarker is the key of the metadata entry whose value is the Top id.
+// MetadataMarker is the key of the metadata entry whose value is MarkerText.
 const MetadataMarker = "hw"
 
 // ImageMarker is the property of an image whose value is MarkerText. createImage takes it as metadata.

@@ -40,7 +40,7 @@ func (a *Adaptor) mark(ctx context.Context, kind sites.Kind, body sites.Body, ma
 	case sites.MarkTag:
 		body["tags"] = append(texts(body["tags"]), sites.MarkerText(marker))
 	case sites.MarkMetadata:
-		body["metadata"] = withEntry(body["metadata"], sites.MetadataMarker, string(marker))
+		body["metadata"] = withEntry(body["metadata"], sites.MetadataMarker, sites.MarkerText(marker))
 	case sites.MarkDescription:
 		body["description"] = sites.MarkerText(marker)
 	case sites.MarkName:
@@ -133,7 +133,7 @@ func filter(kind sites.Kind, way sites.Mark, marker ident.TopID) url.Values {
 		}
 	case sites.MarkMetadata:
 		if kind != sites.Server { // Nova heeds this filter for administrators only
-			entry, _ := json.Marshal(map[string]string{sites.MetadataMarker: string(marker)})
+			entry, _ := json.Marshal(map[string]string{sites.MetadataMarker: sites.MarkerText(marker)})
 			return url.Values{"metadata": {string(entry)}}
 		}
 	}
@@ -147,7 +147,7 @@ func carries(row sites.Body, way sites.Mark, marker ident.TopID) bool {
 		return slices.Contains(texts(row["tags"]), any(sites.MarkerText(marker)))
 	case sites.MarkMetadata:
 		metadata, _ := row["metadata"].(map[string]any)
-		return str(metadata[sites.MetadataMarker]) == string(marker)
+		return str(metadata[sites.MetadataMarker]) == sites.MarkerText(marker)
 	case sites.MarkDescription:
 		return str(row["description"]) == sites.MarkerText(marker)
 	case sites.MarkName:
