@@ -71,11 +71,20 @@ func (s *Store) OfSite(ctx context.Context, site ident.SiteID, kind sites.Kind) 
 
 // CountSite returns how many bottoms of each kind at a site we made (Adopted ones are not counted).
 func (s *Store) CountSite(ctx context.Context, site ident.SiteID) (map[sites.Kind]int64, error) {
+	return countSite(s.db.Read(ctx), site)
+}
+
+// CountSiteIn is CountSite inside a transaction.
+func (s *Store) CountSiteIn(tx dbschema.Tx, site ident.SiteID) (map[sites.Kind]int64, error) {
+	return countSite(tx.Gorm(), site)
+}
+
+func countSite(db *gorm.DB, site ident.SiteID) (map[sites.Kind]int64, error) {
 	var rows []struct {
 		Kind string
 		N    int64
 	}
-	err := s.db.Read(ctx).Model(&dbschema.Binding{}).Select("kind, count(*) AS n").
+	err := db.Model(&dbschema.Binding{}).Select("kind, count(*) AS n").
 		Where("site = ? AND adopted = ?", string(site), false).Group("kind").Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("count bindings of %s: %w", site, err)

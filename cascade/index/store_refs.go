@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
@@ -104,4 +105,13 @@ func (s *Store) Children(tx dbschema.Tx, id ident.TopID, kind string) ([]*Resour
 // OfDevice returns the rows of a kind that belong to a device, inside a transaction; rows in state Deleted are left out.
 func (s *Store) OfDevice(tx dbschema.Tx, id ident.TopID, kind string) ([]*Resource, error) {
 	return read(tx.Gorm().Where("device_id = ? AND kind = ? AND state <> ?", string(id), kind, string(Deleted)).Order("created_at, id"))
+}
+
+// AtSiteIn returns the rows that live at a site, of the given kinds or of all, inside a transaction; rows in state Deleted are left out.
+func (s *Store) AtSiteIn(tx dbschema.Tx, site ident.SiteID, kinds ...sites.Kind) ([]*Resource, error) {
+	q := tx.Gorm().Where("site = ? AND state <> ?", string(site), string(Deleted))
+	if len(kinds) > 0 {
+		q = q.Where("kind IN ?", texts(kinds))
+	}
+	return read(q.Order("created_at, id"))
 }
