@@ -1,15 +1,32 @@
 package jobs
 
-import "context"
+import (
+	"context"
+
+	"github.com/headwater-cloud/headwater/dbschema"
+)
+
+// DeleteAll deletes all jobs.
+func DeleteAll(tx dbschema.Tx) error { return tx.Gorm().Exec("DELETE FROM jobs").Error }
 
 // Heartbeat sends one heartbeat at once.
 func Heartbeat(e *Engine, ctx context.Context) error { return e.heartbeat(ctx) }
 
-// Claim claims jobs without working them, as a replica does that then dies, and returns their sites.
-func Claim(e *Engine, ctx context.Context, queue string, most int) (sites []string, err error) {
+// Held is a claimed job that nobody works yet. Dropping it is what a crash does.
+type Held struct {
+	Record
+	c claimed
+	e *Engine
+}
+
+// Work makes the attempt.
+func (h Held) Work(ctx context.Context) { h.e.work(ctx, h.c) }
+
+// Hold claims up to most jobs.
+func Hold(e *Engine, ctx context.Context, queue string, most int) (held []Held, err error) {
 	got, err := e.claim(ctx, queue, most)
 	for _, c := range got {
-		sites = append(sites, c.row.Site)
+		held = append(held, Held{record(c.row), c, e})
 	}
-	return sites, err
+	return held, err
 }

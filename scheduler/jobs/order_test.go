@@ -112,14 +112,14 @@ func TestSiteLimitLeavesWorkersToOthers(t *testing.T) {
 		for range 3 {
 			jobtest.Insert(t, db, task{"f"}, jobs.Options{Site: "fast"})
 		}
-		got := map[string]int{}
+		got := map[ident.SiteID]int{}
 		for _, e := range e {
-			sites, err := jobs.Claim(e, t.Context(), jobs.DefaultQueue, 10)
+			held, err := jobs.Hold(e, t.Context(), jobs.DefaultQueue, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, s := range sites {
-				got[s]++
+			for _, h := range held {
+				got[h.Site]++
 			}
 		}
 		if got["slow"] != 2 || got["fast"] != 3 {

@@ -125,18 +125,17 @@ func release(tx dbschema.Tx, ids []int64) error {
 
 // failDependents ends those of ids that give up when row, which they need, did not complete.
 func failDependents(tx dbschema.Tx, row dbschema.Job, ids []int64) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	var rows []dbschema.Job
-	err := tx.Gorm().Where("id IN ? AND on_failure = ? AND state IN ?", ids, Fail, []State{Waiting, Scheduled, Available}).
-		Order("id").Find(&rows).Error
-	if err != nil {
-		return err
-	}
-	for _, dependent := range rows {
-		if err := apply(tx, dependent, change{outcome: outcome{name: outFailed, state: Failed, err: brokenDependency{row}}}); err != nil {
+	for _, id := range ids {
+		var dependent []dbschema.Job // read one by one: the end of one may have ended the next
+		err := tx.Gorm().Where("id = ? AND on_failure = ? AND state IN ?", id, Fail, []State{Waiting, Scheduled, Available}).
+			Find(&dependent).Error
+		if err != nil {
 			return err
+		}
+		for _, d := range dependent {
+			if err := apply(tx, d, change{outcome: outcome{name: outFailed, state: Failed, err: brokenDependency{row}}}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
