@@ -55,6 +55,13 @@ type Observer interface {
 	Observe(ctx context.Context, r *index.Resource, at At, obj sites.Object) error
 }
 
+// Reckoner does, in the transaction that stores an observation, what follows
+// from it beyond the row itself: quota, references.
+type Reckoner interface {
+	// Reckon sees the row as it was and as it will be saved; it is called when the two differ.
+	Reckon(tx *Tx, before, after *index.Resource) error
+}
+
 // Settler tells transitional states from final ones: a row that is not settled is polled by id until it is.
 type Settler interface {
 	Settled(r *index.Resource) bool

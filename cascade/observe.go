@@ -84,6 +84,11 @@ func (c *Core) Observe(ctx context.Context, id ident.TopID, at At, obj sites.Obj
 		if same(&before, r) {
 			return nil
 		}
+		if m, ok := c.makers[r.Kind].(Reckoner); ok {
+			if err := m.Reckon(tx, &before, r); err != nil {
+				return err
+			}
+		}
 		return tx.Save(r)
 	})
 	return out, err
