@@ -34,6 +34,11 @@ func (tx *Tx) Place(site ident.SiteID, ids ...ident.TopID) error {
 			if err := tx.core.Index.SaveQuietly(tx.Tx, r); err != nil {
 				return err
 			}
+			if a, ok := tx.core.makers[r.Kind].(Arriver); ok && r.State != index.Deleting {
+				if err := a.Arrived(tx, r); err != nil {
+					return err
+				}
+			}
 		default:
 			return fault.New(fault.Conflict, "cascade.Place", "%s %s is at site %s and cannot be used at site %s.", r.Kind, r.ID, r.Site, site)
 		}

@@ -78,6 +78,11 @@ type Usage interface {
 	Usage(r *index.Resource) map[string]int64
 }
 
+// Arriver is told, within the transaction, that Tx.Place gave a row its site: what is placed is mostly made there (Tx.Make).
+type Arriver interface {
+	Arrived(tx *Tx, r *index.Resource) error
+}
+
 // Failer says how a row looks after its create failed for good. Without it the status becomes "ERROR".
 type Failer interface {
 	Failed(r *index.Resource)

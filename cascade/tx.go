@@ -119,7 +119,7 @@ func (tx *Tx) Changed(r *index.Resource) error {
 }
 
 // Delete marks the row as deleting and enqueues the job that ends it; a row
-// that is bound nowhere and never was attempted ends within this transaction. Repeating it is harmless.
+// that is at no site, bound nowhere and never was attempted ends within this transaction. Repeating it is harmless.
 func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error {
 	if r.State == index.Deleting || r.State == index.Deleted {
 		return nil
@@ -136,7 +136,7 @@ func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error {
 	if err != nil {
 		return err
 	}
-	if len(bound) == 0 && !fresh {
+	if len(bound) == 0 && !fresh && r.Site == "" { // what has a site may have a job that is making it right now
 		return tx.End(r)
 	}
 	_, err = tx.enqueue(deleteArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), After: after, OnDependencyFailure: jobs.Run})
