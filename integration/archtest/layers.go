@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -116,7 +115,7 @@ func checkTop(t *tree) []Violation {
 			continue
 		}
 		for _, f := range p.files {
-			if f.test {
+			if f.test || p.support() {
 				continue
 			}
 			for _, i := range t.imports(f) {
@@ -157,8 +156,8 @@ var agentForbidden = []string{
 // checkAgent asks the go command for all that cmd/headwater-agent links in.
 func checkAgent(t *tree) ([]Violation, error) {
 	const dir = "cmd/headwater-agent"
-	if _, err := os.Stat(filepath.Join(t.root, dir)); err != nil {
-		return nil, nil // the program does not exist in this tree
+	if !slices.ContainsFunc(t.packages, func(p *pkg) bool { return p.dir == dir }) {
+		return nil, nil // this tree has no such program
 	}
 	cmd := exec.Command("go", "list", "-e", "-deps", "-f", "{{.ImportPath}}", "./"+dir)
 	cmd.Dir = t.root

@@ -55,7 +55,7 @@ type scan struct {
 	pkg   *pkg
 	file  *file
 	std   map[string]string
-	spans []ast.Node // arguments of synctest.Test: time is not real in there
+	spans []ast.Node // calls of synctest.Test and functions that call synctest.Wait: time is not real in there
 	found []Violation
 }
 
@@ -67,10 +67,23 @@ func (s *scan) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.GoStmt:
 		s.report(n, "go-statement", "no bare go: use errgroup or sync.WaitGroup.Go, and wait")
+	case *ast.FuncDecl:
+		s.stepper(n)
 	case *ast.CallExpr:
 		s.call(n)
 	}
 	return true
+}
+
+// stepper remembers a function that calls synctest.Wait: it steps a bubble's
+// clock, and would panic anywhere else.
+func (s *scan) stepper(fn *ast.FuncDecl) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		if c, ok := n.(*ast.CallExpr); ok && s.calls(c) == "testing/synctest.Wait" {
+			s.spans = append(s.spans, fn)
+		}
+		return true
+	})
 }
 
 // calls returns "path.Name" for a call of a package's function.

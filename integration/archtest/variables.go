@@ -145,7 +145,7 @@ func (s *scan) value(name string, e ast.Expr) string {
 			}
 		}
 	case *ast.UnaryExpr:
-		if e.Op == token.AND && !errNamed.MatchString(name) && !strings.HasPrefix(name, "Err") {
+		if e.Op == token.AND && !errNamed.MatchString(name) && !strings.HasPrefix(name, "Err") && !s.sentinel(e.X) {
 			return "is a pointer that everybody shares: make it a field, and build it in cmd"
 		}
 	case *ast.FuncLit:
@@ -156,6 +156,12 @@ func (s *scan) value(name string, e ast.Expr) string {
 		return s.constructed(e)
 	}
 	return ""
+}
+
+// sentinel reports whether e is a fault.Error, whatever the variable is named.
+func (s *scan) sentinel(e ast.Expr) bool {
+	lit, ok := e.(*ast.CompositeLit)
+	return ok && s.qualified(lit.Type) == Module+"/sites/fault.Error"
 }
 
 func (s *scan) constructed(e *ast.CallExpr) string {
