@@ -115,3 +115,8 @@ func (s *Store) AtSiteIn(tx dbschema.Tx, site ident.SiteID, kinds ...sites.Kind)
 	}
 	return read(q.Order("created_at, id"))
 }
+
+// NamedIn returns the rows of a kind that belong to no project and have a name, inside a transaction; rows in state Deleted are left out.
+func (s *Store) NamedIn(tx dbschema.Tx, kind sites.Kind, name string) ([]*Resource, error) {
+	return read(tx.Gorm().Where("name = ? AND kind = ? AND project_id = '' AND state <> ?", name, string(kind), string(Deleted)).Order("created_at, id"))
+}

@@ -1,0 +1,138 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/binding"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// snapshotWait is how long a volume's delete stays away while its snapshots go.
+const snapshotWait = time.Second
+
+// typeMaker maps a volume type onto the site's type of the same name. Top makes none at a site: what a
+// type means there (backend, QoS) is the site's operator's to say.
+type typeMaker struct{ *Service }
+
+var (
+	_ cascade.Maker   = typeMaker{}
+	_ cascade.Adopter = typeMaker{}
+)
+
+// Needs returns nothing.
+func (typeMaker) Needs(context.Context, *index.Resource, ident.SiteID) ([]ident.TopID, error) {
+	return nil, nil
+}
+
+// Body is not reached: Adopt maps or refuses.
+func (typeMaker) Body(_ context.Context, r *index.Resource, at cascade.At) (sites.Body, error) {
+	return nil, &fault.Error{Op: "cascade/volume.Type", Site: string(at.Site), Kind: fault.Conflict, Msg: fmt.Sprintf("Site %s has no volume type %s.", at.Site, r.Name)}
+}
+
+// Adopt finds the site's type of the same name.
+func (typeMaker) Adopt(ctx context.Context, r *index.Resource, at cascade.At) (ident.BottomID, error) {
+	var id ident.BottomID
+	err := at.Adaptor.List(ctx, sites.VolumeType, sites.Query{}, func(o sites.Object) error {
+		if o.Text("name") == r.Name {
+			id = o.ID
+		}
+		return nil
+	})
+	return id, err
+}
+
+// AdoptSite takes over the site's volume types: one at Top for each name, bound wherever a site has it.
+func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capabilities) error {
+	at, err := s.core.At(ctx, &index.Resource{Kind: sites.VolumeType}, site)
+	if err != nil {
+		return err
+	}
+	var there []sites.Object
+	err = at.Adaptor.List(ctx, sites.VolumeType, sites.Query{}, func(o sites.Object) error {
+		there = append(there, o)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list volume types of %s: %w", site, err)
+	}
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+		bound, err := s.core.Bindings.OfSite(ctx, site, sites.VolumeType)
+		if err != nil {
+			return err
+		}
+		for _, o := range there {
+			if err := s.adoptType(tx, site, o); err != nil {
+				return err
+			}
+		}
+		for _, b := range bound {
+			if !slices.ContainsFunc(there, func(o sites.Object) bool { return o.ID == b.BottomID }) {
+				if err := s.typeGone(tx, b); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) error {
+	rows, err := s.core.Index.NamedIn(tx.Tx, sites.VolumeType, o.Text("name"))
+	if err != nil {
+		return err
+	}
+	var r *index.Resource
+	if len(rows) > 0 {
+		r = rows[0]
+	} else {
+		r = index.New(sites.VolumeType, sites.Caller{}, o.Text("name"))
+		r.Description, r.State = o.Text("description"), index.Live
+		public, _ := o.Body["is_public"].(bool)
+		if err := r.Encode(TypeSpec{Public: public, ExtraSpecs: extraSpecs(o)}); err != nil {
+			return err
+		}
+		if err := tx.Insert(r); err != nil {
+			return err
+		}
+	}
+	return s.core.Bindings.Adopt(tx.Tx, binding.Binding{
+		TopID: r.ID, Site: site, Kind: sites.VolumeType, BottomID: o.ID, Generation: max(r.Generation, 1), Adopted: true,
+	})
+}
+
+// extraSpecs are what the site shows to everybody of a type's specs.
+func extraSpecs(o sites.Object) map[string]string {
+	out := map[string]string{}
+	specs, _ := o.Body["extra_specs"].(map[string]any)
+	for k, v := range specs {
+		out[k] = fmt.Sprint(v)
+	}
+	return out
+}
+
+// typeGone forgets a type that a site no longer has; one that no site has and no volume uses ends.
+func (s *Service) typeGone(tx *cascade.Tx, b *binding.Binding) error {
+	if err := s.core.Bindings.Forget(tx.Tx, b.TopID, b.Site); err != nil {
+		return err
+	}
+	left, err := s.core.Bindings.OfTopIn(tx.Tx, b.TopID)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	users, err := s.core.Index.UsedByIn(tx.Tx, b.TopID, roleType)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	r, err := tx.Load(b.TopID)
+	if err != nil || r.State != index.Live {
+		return err
+	}
+	return tx.End(r)
+}

@@ -1,0 +1,361 @@
+// Package volume knows what volumes, their snapshots and types are: it
+// validates each verb as Cinder would, records it with its quota and
+// references, and says how each kind becomes one at a site.
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// Spec is the desired state of a volume.
+type Spec struct {
+	SizeGiB     int64             `json:"size"`
+	Type        string            `json:"volume_type,omitempty"`
+	TypeID      ident.TopID       `json:"volume_type_id,omitempty"`
+	Snapshot    ident.TopID       `json:"snapshot_id,omitempty"`
+	Source      ident.TopID       `json:"source_volid,omitempty"`
+	Multiattach bool              `json:"multiattach,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	BottomZone  string            `json:"bottom_zone,omitempty"`
+	Readonly    bool              `json:"readonly,omitempty"`
+	Bootable    *bool             `json:"bootable,omitempty"`
+	// Extra are members of the request that Headwater does not know; they go down as they are.
+	Extra map[string]json.RawMessage `json:"extra,omitempty"`
+}
+
+// SnapshotSpec is the desired state of a snapshot. Its volume is the row's parent.
+type SnapshotSpec struct {
+	SizeGiB  int64                      `json:"size"`
+	Force    bool                       `json:"force,omitempty"`
+	Metadata map[string]string          `json:"metadata,omitempty"`
+	Extra    map[string]json.RawMessage `json:"extra,omitempty"`
+}
+
+// TypeSpec is the desired state of a volume type.
+type TypeSpec struct {
+	Public     bool              `json:"public"`
+	ExtraSpecs map[string]string `json:"extra_specs,omitempty"`
+	// At names the sites that have the type.
+	At []ident.SiteID `json:"at,omitempty"`
+}
+
+// The roles of references.
+const (
+	roleImage    = "image"
+	roleSnapshot = "snapshot"
+	roleSource   = "source"
+	roleType     = "type"
+	roleVolume   = "volume"
+)
+
+// Placer chooses sites and knows zones.
+type Placer interface {
+	Choose(ctx context.Context, w placement.Want) (placement.Decision, error)
+	BottomZone(ctx context.Context, zone string, site ident.SiteID, service sites.Service) (string, error)
+}
+
+// Images are what a volume can be made from and be saved as.
+type Images interface {
+	Find(ctx context.Context, c sites.Caller, id string) (*index.Resource, error)
+	FromVolume(tx *cascade.Tx, bottom ident.BottomID, site ident.SiteID, name string, owner *index.Resource, diskFormat, containerFormat string) (*index.Resource, error)
+}
+
+// Service is the volume vertical.
+type Service struct {
+	core   *cascade.Core
+	placer Placer
+	images Images
+}
+
+// New returns a Service.
+func New(core *cascade.Core, p Placer, images Images) *Service {
+	return &Service{core: core, placer: p, images: images}
+}
+
+// Register adds the makers of the service's kinds to its Core.
+func (s *Service) Register() {
+	s.core.Register(sites.Volume, volumeMaker{s})
+	s.core.Register(sites.Snapshot, snapshotMaker{s})
+	s.core.Register(sites.VolumeType, typeMaker{s})
+}
+
+// CreateRequest is what a tenant asks of a new volume. Ids may be Top's or the site's.
+type CreateRequest struct {
+	Name, Description, Zone                string
+	SizeGiB                                int64 // 0 takes the source's
+	Type                                   string
+	ImageID, SnapshotID, SourceID, GroupID string
+	Multiattach                            bool
+	Metadata                               map[string]string
+	Spread                                 bool // scheduler hint headwater:spread
+	Extra                                  map[string]json.RawMessage
+}
+
+// source is what a volume is made from.
+type source struct {
+	image, snapshot, volume *index.Resource
+	ties                    []placement.Tie
+	refs                    []index.Ref
+	minGiB                  int64
+	what                    string
+}
+
+// Create records a volume and the job that makes it.
+func (s *Service) Create(ctx context.Context, c sites.Caller, req CreateRequest) (*index.Resource, error) {
+	const op = "cascade/volume.Create"
+	src, err := s.source(ctx, c, req)
+	if err != nil {
+		return nil, err
+	}
+	if req.SizeGiB == 0 {
+		req.SizeGiB = src.minGiB
+		if src.image != nil || src.minGiB == 0 {
+			return nil, fault.New(fault.BadRequest, op, "Invalid input received: size must be a positive integer of GiB.")
+		}
+	}
+	if req.SizeGiB < src.minGiB {
+		return nil, fault.New(fault.BadRequest, op, "Invalid input received: Size of specified image or source %s must be at most the volume's %d GiB; it is %d.", src.what, req.SizeGiB, src.minGiB)
+	}
+	typ, err := s.typeFor(ctx, c, req.Type)
+	if err != nil {
+		return nil, err
+	}
+	want := placement.Want{Caller: c, Zone: req.Zone, Service: sites.BlockStorage, Ties: src.ties, Spread: req.Spread}
+	if src.image != nil {
+		want.Image = src.image.ID
+	}
+	d, err := s.placer.Choose(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	r := index.New(sites.Volume, c, req.Name)
+	r.Description, r.Zone, r.Site, r.Status = req.Description, req.Zone, d.Site, "creating"
+	spec := Spec{SizeGiB: req.SizeGiB, Multiattach: req.Multiattach, Metadata: req.Metadata, BottomZone: d.BottomZone, Extra: req.Extra}
+	refs := src.apply(r, &spec)
+	if typ != nil {
+		spec.Type, spec.TypeID = typ.Name, typ.ID
+		refs = append(refs, index.Ref{To: typ.ID, Role: roleType})
+	}
+	return r, s.record(ctx, c, r, spec, refs)
+}
+
+func (s *Service) record(ctx context.Context, c sites.Caller, r *index.Resource, spec Spec, refs []index.Ref) error {
+	if err := r.Encode(spec); err != nil {
+		return err
+	}
+	return s.core.Commit(ctx, c, "volume.create", func(tx *cascade.Tx) error {
+		for _, ref := range refs {
+			if err := usable(tx, ref.To); err != nil {
+				return err
+			}
+		}
+		if err := tx.Insert(r, refs...); err != nil {
+			return err
+		}
+		_, err := tx.Make(r)
+		return err
+	})
+}
+
+// usable makes sure, in the transaction, that a source is not being deleted at the same time.
+func usable(tx *cascade.Tx, id ident.TopID) error {
+	r, err := tx.Load(id)
+	if err != nil {
+		return err
+	}
+	if r.State != index.Live && r.State != index.Creating {
+		return fault.New(fault.BadRequest, "cascade/volume", "Invalid source: %s %s is %s.", r.Kind, r.ID, r.State)
+	}
+	return nil
+}
+
+func (src *source) apply(r *index.Resource, spec *Spec) []index.Ref {
+	if src.image != nil {
+		r.ImageID = src.image.ID
+	}
+	if src.snapshot != nil {
+		spec.Snapshot = src.snapshot.ID
+	}
+	if src.volume != nil {
+		spec.Source = src.volume.ID
+	}
+	return src.refs
+}
+
+// source finds what the new volume is to be made from and what follows from it.
+func (s *Service) source(ctx context.Context, c sites.Caller, req CreateRequest) (*source, error) {
+	const op = "cascade/volume.Create"
+	src := &source{}
+	n := 0
+	for _, id := range []string{req.ImageID, req.SnapshotID, req.SourceID} {
+		if id != "" {
+			n++
+		}
+	}
+	if n > 1 {
+		return nil, fault.New(fault.BadRequest, op, "Invalid input received: give at most one of imageRef, snapshot_id and source_volid.")
+	}
+	switch {
+	case req.ImageID != "":
+		return src, s.fromImage(ctx, c, req.ImageID, src)
+	case req.SnapshotID != "":
+		snap, err := s.core.Index.Find(ctx, c, sites.Snapshot, req.SnapshotID)
+		if err != nil {
+			return nil, err
+		}
+		var spec SnapshotSpec
+		if err := snap.Decode(&spec); err != nil {
+			return nil, err
+		}
+		if snap.Status != "available" {
+			return nil, fault.New(fault.BadRequest, op, "Invalid snapshot: Originating snapshot status must be one of 'available' values")
+		}
+		src.snapshot, src.minGiB, src.what = snap, spec.SizeGiB, "snapshot "+string(snap.ID)
+		src.tie(snap, roleSnapshot)
+	case req.SourceID != "":
+		vol, err := s.core.Index.Find(ctx, c, sites.Volume, req.SourceID)
+		if err != nil {
+			return nil, err
+		}
+		var spec Spec
+		if err := vol.Decode(&spec); err != nil {
+			return nil, err
+		}
+		if vol.Status != "available" && vol.Status != "in-use" {
+			return nil, fault.New(fault.BadRequest, op, "Invalid volume: Originating volume status must be available or in-use; it is %s.", vol.Status)
+		}
+		src.volume, src.minGiB, src.what = vol, spec.SizeGiB, "volume "+string(vol.ID)
+		src.tie(vol, roleSource)
+	}
+	return src, nil
+}
+
+func (src *source) tie(r *index.Resource, role string) {
+	src.ties = append(src.ties, placement.Tie{ID: r.ID, Kind: r.Kind, Site: r.Site})
+	src.refs = append(src.refs, index.Ref{To: r.ID, Role: role})
+}
+
+func (s *Service) fromImage(ctx context.Context, c sites.Caller, id string, src *source) error {
+	img, err := s.images.Find(ctx, c, id)
+	if err != nil {
+		return fault.New(fault.BadRequest, "cascade/volume.Create", "Invalid image identifier or unable to access requested image.")
+	}
+	if img.Status != "active" {
+		return fault.New(fault.BadRequest, "cascade/volume.Create", "Invalid input received: Image %s is not active.", img.ID)
+	}
+	var spec struct {
+		MinDisk int64  `json:"min_disk"`
+		Size    *int64 `json:"size"`
+	}
+	if err := img.Decode(&spec); err != nil {
+		return err
+	}
+	src.image, src.minGiB, src.what = img, spec.MinDisk, "image "+string(img.ID)
+	if spec.Size != nil {
+		src.minGiB = max(src.minGiB, (*spec.Size+1<<30-1)>>30)
+	}
+	src.refs = append(src.refs, index.Ref{To: img.ID, Role: roleImage})
+	return nil
+}
+
+// typeFor finds a volume type by id or name; nil when none was asked for: the site's default then holds.
+func (s *Service) typeFor(ctx context.Context, c sites.Caller, nameOrID string) (*index.Resource, error) {
+	if nameOrID == "" {
+		return nil, nil
+	}
+	if r, err := s.core.Index.Find(ctx, c, sites.VolumeType, nameOrID); err == nil {
+		return r, nil
+	}
+	rows, err := s.core.Index.List(ctx, index.Query{Kind: sites.VolumeType, In: map[index.Field][]string{index.ByName: {nameOrID}}, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fault.New(fault.NotFound, "cascade/volume", "Volume type %s could not be found.", nameOrID)
+	}
+	return rows[0], nil
+}
+
+// ForServers is the Service as servers use it.
+type ForServers struct{ *Service }
+
+var _ compute.Volumes = ForServers{}
+
+// Create records a volume for a server, in state Creating, with its quota and its job.
+func (s ForServers) Create(tx *cascade.Tx, want compute.VolumeRequest) (*index.Resource, error) {
+	r := index.New(sites.Volume, tx.Caller, "")
+	r.Site, r.Status, r.ImageID = want.Site, "creating", want.Image
+	spec := Spec{SizeGiB: want.SizeGiB, Snapshot: want.Snapshot}
+	var refs []index.Ref
+	if want.Image != "" {
+		refs = append(refs, index.Ref{To: want.Image, Role: roleImage})
+	}
+	if want.Snapshot != "" {
+		refs = append(refs, index.Ref{To: want.Snapshot, Role: roleSnapshot})
+		snap, err := tx.Load(want.Snapshot)
+		if err != nil {
+			return nil, err
+		}
+		var have SnapshotSpec
+		if err := snap.Decode(&have); err != nil {
+			return nil, err
+		}
+		if spec.SizeGiB = max(spec.SizeGiB, have.SizeGiB); snap.Site != want.Site {
+			return nil, fault.New(fault.Conflict, "cascade/volume", "Snapshot %s is at site %s and cannot be used at site %s.", snap.ID, snap.Site, want.Site)
+		}
+	}
+	if want.Type != "" {
+		typ, err := s.typeFor(tx.Context(), tx.Caller, want.Type)
+		if err != nil {
+			return nil, err
+		}
+		spec.Type, spec.TypeID = typ.Name, typ.ID
+		refs = append(refs, index.Ref{To: typ.ID, Role: roleType})
+	}
+	zone, err := s.placer.BottomZone(tx.Context(), want.Zone, want.Site, sites.BlockStorage)
+	if err != nil {
+		return nil, err
+	}
+	spec.BottomZone = zone
+	if err := r.Encode(spec); err != nil {
+		return nil, err
+	}
+	if err := tx.Insert(r, refs...); err != nil {
+		return nil, err
+	}
+	_, err = tx.Make(r)
+	return r, err
+}
+
+func merged(extra map[string]json.RawMessage, body sites.Body) (sites.Body, error) {
+	for k, raw := range extra {
+		if _, known := body[k]; known {
+			continue
+		}
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return nil, fmt.Errorf("member %q: %w", k, err)
+		}
+		body[k] = v
+	}
+	return body, nil
+}
+
+func cloned(m map[string]string) map[string]string {
+	out := maps.Clone(m)
+	if out == nil {
+		out = map[string]string{}
+	}
+	return out
+}
