@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -13,6 +14,21 @@ import (
 
 // memberRoles are the names of the ordinary role, newest first.
 var memberRoles = []string{"member", "Member", "_member_"}
+
+// revocationGrain is the precision of Keystone's revocation events.
+const revocationGrain = time.Second
+
+// pause waits, or returns why it did not.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // EnsureProject implements sites.ProjectMaker: project and user are made in
 // the domain of the account's own project.
@@ -35,6 +51,11 @@ func (a *Adaptor) EnsureProject(ctx context.Context, name, description string, p
 	if !made {
 		if _, err := a.Update(ctx, sites.User, user.ID, sites.Body{"password": password.Reveal(), "enabled": true}); err != nil {
 			return "", "", fmt.Errorf("set password of user %s: %w", name, err)
+		}
+		// Keystone revokes, in whole seconds, every token issued up to the change: one issued within the same
+		// second is dead from its birth. The caller will log in at once.
+		if err := pause(ctx, revocationGrain); err != nil {
+			return "", "", a.lost(op, &sentState{}, true, err)
 		}
 	}
 	role, err := a.memberRole(ctx)
