@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"time"
 
@@ -17,31 +16,9 @@ import (
 	"github.com/headwater-cloud/headwater/sites/registry"
 )
 
-// polled is one kind and how its service filters by time.
-type polled struct {
-	kind  sites.Kind
-	since func(time.Time) url.Values
-}
-
-func novaSince(t time.Time) url.Values {
-	return url.Values{"changes-since": {t.UTC().Format(time.RFC3339)}}
-}
-
-// cinderSince needs microversion 3.60, which the adaptor speaks where the site does; an older Cinder ignores it and lists all.
-func cinderSince(t time.Time) url.Values {
-	return url.Values{"updated_at": {"gte:" + t.UTC().Format("2006-01-02T15:04:05")}}
-}
-
-func neutronSince(t time.Time) url.Values {
-	return url.Values{"changed_since": {t.UTC().Format("2006-01-02T15:04:05")}}
-}
-
 // polledKinds are the kinds whose state a site changes by itself.
-func polledKinds() []polled {
-	return []polled{
-		{sites.Server, novaSince}, {sites.Volume, cinderSince}, {sites.Snapshot, cinderSince},
-		{sites.Port, neutronSince}, {sites.Router, neutronSince}, {sites.FloatingIP, neutronSince}, {sites.Network, neutronSince},
-	}
+func polledKinds() []sites.Kind {
+	return []sites.Kind{sites.Server, sites.Volume, sites.Snapshot, sites.Port, sites.Router, sites.FloatingIP, sites.Network}
 }
 
 // changes looks at what the site says has changed since the last poll began.
@@ -55,12 +32,13 @@ func (inv *Inventory) changes(ctx context.Context, s *registry.Site, since time.
 	var errs []error
 	for _, ses := range list {
 		for _, k := range polledKinds() {
-			if _, offered := s.Capabilities.Services[k.kind.Service()]; !offered {
+			if _, offered := s.Capabilities.Services[k.Service()]; !offered {
 				continue
 			}
-			q := sites.Query{Params: k.since(asked), AllProjects: ses.all}
-			if err := inv.look(ctx, s.Name, ses, k.kind, q, nil); err != nil {
-				errs = append(errs, fmt.Errorf("poll %ss of %s: %w", k.kind, s.Name, err))
+			// What the site cannot filter by time is listed whole: only what differs from the index costs more.
+			params, _ := s.Capabilities.ChangedSince(k, asked)
+			if err := inv.look(ctx, s.Name, ses, k, sites.Query{Params: params, AllProjects: ses.all}, nil); err != nil {
+				errs = append(errs, fmt.Errorf("poll %ss of %s: %w", k, s.Name, err))
 			}
 		}
 	}
