@@ -68,13 +68,40 @@ func (c *Core) begin(tx *Tx, id ident.TopID, v Verb, before *index.Resource) (*i
 			return nil, 0, err
 		}
 	}
+	job, err := tx.Await(r)
+	return r, job, err
+}
+
+// Await saves the row with one verb more outstanding at its site: no observation counts until Answered. The
+// returned job decides the verb if this process dies before it can write the answer.
+//
+// Run awaits the row that it is called for; a verb that changes a second row at the site (the volume of an attach) awaits that itself.
+func (tx *Tx) Await(r *index.Resource) (jobs.ID, error) {
 	r.VerbNo++
 	if err := tx.Save(r); err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	// Follows up if this process dies before it can write the result.
-	job, err := tx.enqueue(settleArgs{ID: id, Verb: r.VerbNo}, r, jobs.Options{RunAt: c.Now().Add(c.timeout + c.timeout/4)})
-	return r, job, err
+	return tx.enqueue(settleArgs{ID: r.ID, Verb: r.VerbNo}, r, jobs.Options{RunAt: tx.core.Now().Add(tx.core.timeout + tx.core.timeout/4)})
+}
+
+// Answered saves an awaited row whose verb the site has acknowledged or refused, and has the row looked at now.
+func (tx *Tx) Answered(r *index.Resource, follow jobs.ID) error {
+	r.VerbAckedNo, r.VerbAckedAt = r.VerbNo, tx.core.Now()
+	if err := tx.Save(r); err != nil {
+		return err
+	}
+	if err := tx.withdraw(follow); err != nil {
+		return err
+	}
+	return tx.Follow(r)
+}
+
+// withdraw ends the job that was to decide a verb; one that has ended needs no ending.
+func (tx *Tx) withdraw(follow jobs.ID) error {
+	if err := jobs.CancelJob(tx.Tx, follow); err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil
 }
 
 // errUndecided marks an answer that was lost; the row stays outstanding until the settle job has looked.
@@ -127,8 +154,8 @@ func (c *Core) acknowledge(ctx context.Context, r *index.Resource, v Verb, befor
 		if err := tx.Save(row); err != nil {
 			return err
 		}
-		if err := jobs.CancelJob(tx.Tx, follow); err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-			return err // an ended job needs no cancelling
+		if err := tx.withdraw(follow); err != nil {
+			return err
 		}
 		if !v.Settle || cause != nil {
 			return nil
