@@ -35,6 +35,7 @@ export GOWORK  := off
 export CGO_ENABLED := 1
 PKG    := ./...
 OUT    := .test
+BIN    := bin
 COUNTS := $(TOOLS)/counts
 # What exists in the tree.
 HAS_TOP   := $(wildcard cmd/headwater/*.go)
@@ -47,19 +48,19 @@ RELEASE_TAGS    := netgo osusergo sqlite_omit_load_extension
 RELEASE_LDFLAGS := -linkmode external -extldflags "-static" -s -w
 
 build: cgo
-	@mkdir -p bin
+	@mkdir -p $(BIN)
 ifneq ($(HAS_TOP),)
-	go build -buildvcs=$(VCS) -trimpath -tags '$(RELEASE_TAGS)' -ldflags '$(RELEASE_LDFLAGS)' -o bin/headwater ./cmd/headwater
+	go build -buildvcs=$(VCS) -trimpath -tags '$(RELEASE_TAGS)' -ldflags '$(RELEASE_LDFLAGS)' -o $(BIN)/headwater ./cmd/headwater
 endif
 ifneq ($(HAS_AGENT),)
-	CGO_ENABLED=0 go build -buildvcs=$(VCS) -trimpath -ldflags '-s -w' -o bin/headwater-agent ./cmd/headwater-agent
+	CGO_ENABLED=0 go build -buildvcs=$(VCS) -trimpath -ldflags '-s -w' -o $(BIN)/headwater-agent ./cmd/headwater-agent
 endif
 
 # The demo needs no release build: it is dynamic, so that its parts come from the build cache in seconds.
 demo: cgo
-	@mkdir -p bin
-	go build -buildvcs=$(VCS) -o bin/headwater ./cmd/headwater
-	bin/headwater demo --dir .demo $(if $(ONCE),--once)
+	@mkdir -p $(BIN)
+	go build -buildvcs=$(VCS) -o $(BIN)/headwater ./cmd/headwater
+	$(BIN)/headwater demo --dir .demo $(if $(ONCE),--once)
 
 cgo:
 	@integration/install --quiet build
