@@ -23,8 +23,11 @@ type DB struct {
 	cfg    Config
 	log    *slog.Logger
 	writer *gorm.DB
-	reader *gorm.DB // the same as writer on PostgreSQL
-	nest   sync.Map // goroutine id -> struct{}: those inside Write
+	reader *gorm.DB      // the same as writer on PostgreSQL
+	group  *group        // SQLite: how writers share commits
+	slots  chan struct{} // PostgreSQL: one value for each transaction that runs
+	alone  chan struct{} // PostgreSQL: a value while somebody collects all slots
+	nest   sync.Map      // goroutine id -> struct{}: those inside Write
 	topics topics
 	close  []func() error
 }
@@ -42,7 +45,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{cfg: cfg, log: log}
+	db := &DB{cfg: cfg, log: log, slots: make(chan struct{}, writeSlots), alone: make(chan struct{}, 1)}
 	open := db.openSQLite
 	if cfg.Driver == Postgres {
 		open = db.openPostgres
@@ -50,6 +53,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if err := open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", Classify(err)), db.Close())
 	}
+	db.group = newGroup(db.writer)
 	if err := db.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database: %w", Classify(err)), db.Close())
 	}

@@ -112,11 +112,8 @@ func closedPeer(err error) bool {
 // retryable reports whether the whole transaction may succeed if it is run again at once.
 func retryable(err error) bool {
 	code, _ := sqliteCode(err)
-	if code == sqliteBusy || code == sqliteLocked {
-		return true
-	}
 	pg := pgCode(err)
-	return pg == "40001" || pg == "40P01"
+	return code == sqliteBusy || code == sqliteLocked || pg == "40001" || pg == "40P01" || errors.Is(err, errBatch)
 }
 
 func pgCode(err error) string {

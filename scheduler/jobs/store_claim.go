@@ -76,15 +76,17 @@ func claimJobs(tx dbschema.Tx, o order) ([]dbschema.Job, error) {
 }
 
 // sitesWithWork returns the sites that have available jobs. It skips from site
-// to site in the index, so its cost does not grow with the number of jobs.
+// to site in the index, so its cost does not grow with the number of jobs. With
+// min(site) PostgreSQL reads the whole index while its statistics are old.
 func sitesWithWork(tx dbschema.Tx, queue string) ([]string, error) {
 	var sites []string
 	err := tx.Gorm().Raw(`WITH RECURSIVE found (site) AS (
-		SELECT (SELECT min(site) FROM jobs WHERE state = 'available' AND queue = ?)
+		SELECT (SELECT site FROM jobs WHERE state = 'available' AND queue = ? ORDER BY site LIMIT 1)
 		UNION ALL
-		SELECT (SELECT min(j.site) FROM jobs j WHERE j.state = 'available' AND j.queue = ? AND j.site > found.site)
+		SELECT (SELECT j.site FROM jobs j WHERE j.state = 'available' AND j.queue = ? AND j.site > found.site ORDER BY j.site LIMIT 1)
 		FROM found WHERE found.site IS NOT NULL)
 		SELECT site FROM found WHERE site IS NOT NULL`, queue, queue).Scan(&sites).Error
+	slices.Sort(sites) // by bytes, as share wants; a database may have another collation
 	return sites, err
 }
 
