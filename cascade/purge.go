@@ -10,6 +10,7 @@ import (
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
@@ -161,4 +162,19 @@ func (w purgeWorker) deleteCopy(ctx context.Context, b *binding.Binding) error {
 		return ignoreNotFound(err)
 	}
 	return w.core.removeOne(ctx, r, b)
+}
+
+// ProjectEmpty refuses, in the transaction that deletes a project, while resources of it are left.
+func (c *Core) ProjectEmpty(tx dbschema.Tx, project string) error {
+	left, err := c.Index.OfProjectIn(tx, project)
+	if err != nil {
+		return err
+	}
+	for _, r := range left {
+		if r.Kind == sites.SecurityGroup && r.Name == "default" || r.Kind == sites.SecurityGroupRule {
+			continue // made by itself, and harmless
+		}
+		return fault.New(fault.Conflict, "cascade.ProjectEmpty", "Project %s still has resources, such as %s %s: delete them first.", project, r.Kind, r.ID)
+	}
+	return nil
 }

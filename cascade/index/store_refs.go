@@ -120,3 +120,8 @@ func (s *Store) AtSiteIn(tx dbschema.Tx, site ident.SiteID, kinds ...sites.Kind)
 func (s *Store) NamedIn(tx dbschema.Tx, kind sites.Kind, name string) ([]*Resource, error) {
 	return read(tx.Gorm().Where("name = ? AND kind = ? AND project_id = '' AND state <> ?", name, string(kind), string(Deleted)).Order("created_at, id"))
 }
+
+// OfProjectIn returns a project's rows, inside a transaction; rows in state Deleted are left out.
+func (s *Store) OfProjectIn(tx dbschema.Tx, project string) ([]*Resource, error) {
+	return read(tx.Gorm().Where("project_id = ? AND state <> ?", project, string(Deleted)).Order("created_at, id"))
+}
