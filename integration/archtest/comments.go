@@ -3,6 +3,7 @@ package archtest
 import (
 	"fmt"
 	"go/ast"
+	"path"
 	"strings"
 )
 
@@ -16,7 +17,12 @@ func checkPackageComments(t *tree) []Violation {
 			generated = generated && f.generated
 		}
 		if !found && !generated {
-			out = append(out, Violation{p.files[0].path, 1, "package-comment", fmt.Sprintf("package %s has no comment: begin one file with \"// Package %[1]s ...\" and say what it promises", p.files[0].syntax.Name.Name)})
+			name := p.files[0].syntax.Name.Name
+			begin := "Package " + name
+			if name == "main" {
+				begin = "Command " + path.Base(p.dir)
+			}
+			out = append(out, Violation{p.files[0].path, 1, "package-comment", fmt.Sprintf("package %s has no comment: begin one file with \"// %s ...\" and say what it promises", name, begin)})
 		}
 	}
 	return out

@@ -264,12 +264,23 @@ func (s total) print(w io.Writer) {
 		fmt.Fprintln(w, "\nfailures:")
 	}
 	for _, r := range s.failures {
-		fmt.Fprintf(w, "  %s\n%s", r.key, indent(r.text))
+		fmt.Fprintf(w, "  %s\n%s", r.key, indent(head(r.text)))
 	}
 	if s.passed+s.failed == 0 {
 		fmt.Fprintln(w, "\nno test ran: that is a failure")
 	}
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
+}
+
+// maxShown is how many lines of a failure the account repeats: all of them were shown when it ended.
+const maxShown = 60
+
+func head(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) <= maxShown {
+		return text
+	}
+	return strings.Join(lines[:maxShown], "") + fmt.Sprintf("... and %d lines more, shown above where it ended\n", len(lines)-maxShown)
 }
 
 func indent(text string) string {
