@@ -140,7 +140,11 @@ func volumeRequest(p *plan, one *Server, w wantedBlock) VolumeRequest {
 
 // holdVolume marks a volume as being taken by a server: nobody else can have it.
 func (s *Service) holdVolume(tx *cascade.Tx, v *index.Resource, server ident.TopID) error {
-	if v.DeviceID != "" || v.State == index.Deleting || v.State == index.Failed {
+	users, err := s.core.Index.UsedByIn(tx.Tx, v.ID, roleVolume)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 || v.DeviceID != "" || v.State == index.Deleting || v.State == index.Failed {
 		return badRequest("Invalid volume: volume %s is already attached or not available", v.ID)
 	}
 	v.DeviceID = server

@@ -1,0 +1,442 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// AttachVolume gives a volume to a server, and returns how the server has it.
+func (s *Service) AttachVolume(ctx context.Context, caller sites.Caller, id string, want VolumeUse) (VolumeUse, error) {
+	one, err := s.Server(ctx, caller, id)
+	if err != nil {
+		return want, err
+	}
+	v, err := s.core.Index.Find(ctx, caller, sites.Volume, string(want.ID))
+	if fault.Is(err, fault.NotFound) {
+		return want, fault.New(fault.NotFound, "cascade/compute.AttachVolume", "Volume %s could not be found.", want.ID)
+	}
+	if err != nil {
+		return want, err
+	}
+	want.ID = v.ID
+	if v.Site != one.Site {
+		return want, fault.New(fault.Conflict, "cascade/compute.AttachVolume", "Volume %s is at site %s and server %s at site %s: both must be at one site.", v.ID, v.Site, one.ID, one.Site)
+	}
+	held := &heldVolume{s: s, id: v.ID, server: one.ID}
+	_, err = s.run(ctx, caller, one, act{
+		rule: "attach_volume", begin: func(tx *cascade.Tx, _ *Server) error { return held.take(tx, "attaching") },
+		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
+			there, err := at.Bottom(ctx, v.ID)
+			if err != nil {
+				return sites.Request{}, err
+			}
+			args := sites.Body{"volumeId": string(there)}
+			if want.Device != "" {
+				args["device"] = want.Device
+			}
+			if want.Tag != "" {
+				args["tag"] = want.Tag
+			}
+			if want.Delete {
+				args["delete_on_termination"] = true
+			}
+			return sites.Request{Service: sites.Compute, Method: http.MethodPost, Path: "servers/" + string(bottom) + "/os-volume_attachments", Body: sites.Body{"volumeAttachment": args}}, nil
+		},
+		done: func(tx *cascade.Tx, one *Server, reply sites.Reply) error {
+			if shown, ok := reply.Body["volumeAttachment"].(map[string]any); ok && text(shown["device"]) != "" {
+				want.Device = text(shown["device"])
+			}
+			if !slices.ContainsFunc(one.Spec.Volumes, func(u VolumeUse) bool { return u.ID == v.ID }) {
+				one.Spec.Volumes = append(one.Spec.Volumes, want)
+			}
+			return held.answered(tx)
+		},
+		undo: func(tx *cascade.Tx, _ *Server) error { return held.leave(tx, "available") },
+	})
+	return want, err
+}
+
+// heldVolume is a volume that a verb on a server changes too.
+type heldVolume struct {
+	s      *Service
+	id     ident.TopID
+	server ident.TopID
+	follow jobs.ID
+	shared bool // it had a server already (multiattach)
+}
+
+// take marks the volume as being attached to the server.
+func (h *heldVolume) take(tx *cascade.Tx, status string) error {
+	v, err := tx.Load(h.id)
+	if err != nil {
+		return err
+	}
+	users, err := h.s.core.Index.UsedByIn(tx.Tx, h.id, roleVolume)
+	if err != nil {
+		return err
+	}
+	multi := multiattach(v)
+	h.shared = multi && len(users) > 0
+	switch {
+	case v.State != index.Live:
+		return badRequest("Invalid volume: volume '%s' status must be 'available'. Currently in '%s' status.", v.ID, v.Status)
+	case slices.ContainsFunc(users, func(u index.Ref) bool { return u.From == h.server }):
+		return badRequest("Invalid volume: volume %s already attached to instance %s", v.ID, h.server)
+	case v.Status != "available" && !(multi && v.Status == "in-use"):
+		return badRequest("Invalid volume: volume '%s' status must be 'available'. Currently in '%s' status.", v.ID, v.Status)
+	case len(users) > 0 && !multi:
+		return badRequest("Invalid volume: volume %s is already attached", v.ID)
+	}
+	v.Status, v.DeviceID = status, h.server
+	if err := h.s.core.Index.AddRefs(tx.Tx, index.Ref{From: h.server, To: h.id, Role: roleVolume}); err != nil {
+		return err
+	}
+	h.follow, err = tx.Await(v)
+	return err
+}
+
+// detach marks the volume as being detached.
+func (h *heldVolume) detach(tx *cascade.Tx) error {
+	v, err := tx.Load(h.id)
+	if err != nil {
+		return err
+	}
+	v.Status = "detaching"
+	h.follow, err = tx.Await(v)
+	return err
+}
+
+func (h *heldVolume) answered(tx *cascade.Tx) error {
+	v, err := tx.Load(h.id)
+	if err != nil {
+		return err
+	}
+	return tx.Answered(v, h.follow)
+}
+
+// leave undoes take.
+func (h *heldVolume) leave(tx *cascade.Tx, status string) error {
+	v, err := tx.Load(h.id)
+	if err != nil {
+		return err
+	}
+	v.Status, v.DeviceID = status, ""
+	if h.shared {
+		v.Status = "in-use"
+	}
+	if err := h.s.core.Index.RemoveRefs(tx.Tx, index.Ref{From: h.server, To: h.id, Role: roleVolume}); err != nil {
+		return err
+	}
+	return tx.Answered(v, h.follow)
+}
+
+func multiattach(v *index.Resource) bool {
+	if yes, ok := v.Observed["multiattach"].(bool); ok {
+		return yes
+	}
+	var spec struct {
+		Multiattach bool `json:"multiattach"`
+	}
+	_ = v.Decode(&spec) // a spec of another form has no such member
+	return spec.Multiattach
+}
+
+// Attachment returns how a server has a volume; fault.NotFound when it has it not.
+func (s *Service) Attachment(ctx context.Context, caller sites.Caller, id, volume string) (*Server, VolumeUse, error) {
+	one, err := s.Server(ctx, caller, id)
+	if err != nil {
+		return nil, VolumeUse{}, err
+	}
+	missing := fault.New(fault.NotFound, "cascade/compute.Attachment", "Instance %s is not attached to volume %s", id, volume)
+	v, err := s.core.Index.Find(ctx, caller, sites.Volume, volume)
+	if fault.Is(err, fault.NotFound) {
+		return nil, VolumeUse{}, missing
+	}
+	if err != nil {
+		return nil, VolumeUse{}, err
+	}
+	for _, u := range one.Spec.Volumes {
+		if u.ID == v.ID {
+			return one, u, nil
+		}
+	}
+	return nil, VolumeUse{}, missing
+}
+
+// DetachVolume takes a volume from a server; it is available once the site says so.
+func (s *Service) DetachVolume(ctx context.Context, caller sites.Caller, id, volume string) error {
+	one, use, err := s.Attachment(ctx, caller, id, volume)
+	if err != nil {
+		return err
+	}
+	if use.Boot && VMState(one.Resource) != offloaded {
+		return fault.New(fault.Forbidden, "cascade/compute.DetachVolume", "Cannot detach a root device volume")
+	}
+	held := &heldVolume{s: s, id: use.ID, server: one.ID}
+	_, err = s.run(ctx, caller, one, act{
+		rule: "detach_volume",
+		begin: func(tx *cascade.Tx, one *Server) error {
+			if slices.Contains(one.Spec.Detaching, use.ID) {
+				return badRequest("Invalid volume: Invalid input received: Invalid volume: Volume status must be 'in-use'. Currently in 'detaching' status")
+			}
+			one.Spec.Detaching = append(one.Spec.Detaching, use.ID)
+			return held.detach(tx)
+		},
+		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
+			there, err := at.Bottom(ctx, use.ID)
+			return sites.Request{Service: sites.Compute, Method: http.MethodDelete, Path: "servers/" + string(bottom) + "/os-volume_attachments/" + string(there)}, err
+		},
+		done: func(tx *cascade.Tx, _ *Server, _ sites.Reply) error { return held.answered(tx) },
+		undo: func(tx *cascade.Tx, one *Server) error {
+			one.Spec.Detaching = slices.DeleteFunc(one.Spec.Detaching, func(id ident.TopID) bool { return id == use.ID })
+			v, err := tx.Load(use.ID)
+			if err != nil {
+				return err
+			}
+			v.Status = "in-use"
+			return tx.Answered(v, held.follow)
+		},
+	})
+	return err
+}
+
+// AttachRequest is what POST os-interface asks for: a port, or a network with perhaps an address.
+type AttachRequest struct {
+	Port    string
+	Network string
+	FixedIP string
+	Tag     string
+}
+
+// AttachInterface gives a server one more port.
+func (s *Service) AttachInterface(ctx context.Context, caller sites.Caller, id string, want AttachRequest) (Interface, error) {
+	one, err := s.Server(ctx, caller, id)
+	if err != nil {
+		return Interface{}, err
+	}
+	if err := check(caller, one, "attach_interface"); err != nil {
+		return Interface{}, err
+	}
+	use, err := s.portFor(ctx, caller, one, want)
+	if err != nil {
+		return Interface{}, err
+	}
+	err = s.plugPort(ctx, caller, one, use)
+	if err != nil {
+		return Interface{}, errors.Join(err, s.core.Internal(context.WithoutCancel(ctx), func(tx *cascade.Tx) error { return s.unplug(tx, one.ID, use) }))
+	}
+	return s.Interface(ctx, caller, id, string(use.ID))
+}
+
+// portFor records the port, bound to the server.
+func (s *Service) portFor(ctx context.Context, caller sites.Caller, one *Server, want AttachRequest) (PortUse, error) {
+	p := &plan{caller: caller, req: CreateRequest{Max: 1, Zone: one.Zone, NetworkMode: "list"}}
+	if want.Port == "" && want.Network == "" {
+		p.req.NetworkMode = ""
+	}
+	p.req.Networks = []NetworkRequest{{Network: want.Network, Port: want.Port, FixedIP: want.FixedIP, Tag: want.Tag}}
+	if err := s.planNetworks(ctx, p); err != nil {
+		return PortUse{}, err
+	}
+	if len(p.networks) == 0 {
+		return PortUse{}, badRequest("No network was named and the project has none.")
+	}
+	p.networks[0].FixedIP, p.networks[0].Tag = want.FixedIP, want.Tag
+	p.decision.Site = one.Site
+	if err := s.reachable(ctx, p); err != nil {
+		return PortUse{}, err
+	}
+	var use PortUse
+	err := s.core.Commit(ctx, caller, "server.attach_interface", func(tx *cascade.Tx) error {
+		// What the row of the server keeps is written once the site has the port.
+		scratch := &Server{Resource: one.Resource, Spec: ServerSpec{Groups: one.Spec.Groups}}
+		if len(scratch.Spec.Groups) == 0 {
+			g, err := s.networks.DefaultGroup(tx, one.ProjectID)
+			if err != nil {
+				return err
+			}
+			scratch.Spec.Groups = []ident.TopID{g.ID}
+		}
+		if err := s.givePorts(tx, p, scratch); err != nil {
+			return err
+		}
+		use = scratch.Spec.Ports[0]
+		return s.core.Index.AddRefs(tx.Tx, index.Ref{From: one.ID, To: use.ID, Role: rolePort})
+	})
+	return use, err
+}
+
+// plugPort makes the port at the site and has the site attach it.
+func (s *Service) plugPort(ctx context.Context, caller sites.Caller, one *Server, use PortUse) error {
+	if _, err := s.core.Ensure(ctx, one.Site, use.ID); err != nil {
+		return err
+	}
+	_, err := s.run(ctx, caller, one, act{
+		rule: "attach_interface",
+		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
+			there, err := at.Bottom(ctx, use.ID)
+			args := sites.Body{"port_id": string(there)}
+			if use.Tag != "" {
+				args["tag"] = use.Tag
+			}
+			return sites.Request{Service: sites.Compute, Method: http.MethodPost, Path: "servers/" + string(bottom) + "/os-interface", Body: sites.Body{"interfaceAttachment": args}}, err
+		},
+		done: func(tx *cascade.Tx, one *Server, _ sites.Reply) error {
+			one.Spec.Ports, one.Spec.NoNetwork = append(one.Spec.Ports, use), false
+			return s.lookAtPort(tx, use.ID)
+		},
+	})
+	return err
+}
+
+// lookAtPort has a port read again: its status changes with the server's verb.
+func (s *Service) lookAtPort(tx *cascade.Tx, id ident.TopID) error {
+	port, err := tx.Load(id)
+	if err != nil || port.State != index.Live {
+		return err
+	}
+	return tx.Follow(port)
+}
+
+// unplug frees a port of a server, in the record.
+func (s *Service) unplug(tx *cascade.Tx, server ident.TopID, use PortUse) error {
+	if err := s.core.Index.RemoveRefs(tx.Tx, index.Ref{From: server, To: use.ID, Role: rolePort}); err != nil {
+		return err
+	}
+	return s.freePort(tx, use)
+}
+
+// Interfaces returns the ports of a server.
+func (s *Service) Interfaces(ctx context.Context, caller sites.Caller, id string) ([]Interface, error) {
+	one, err := s.Server(ctx, caller, id)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.networks.Interfaces(ctx, one.ID)
+	return all[one.ID], err
+}
+
+// Interface returns one port of a server, by its id at Top or at the site; fault.NotFound when it has it not.
+func (s *Service) Interface(ctx context.Context, caller sites.Caller, id, port string) (Interface, error) {
+	list, err := s.Interfaces(ctx, caller, id)
+	if err != nil {
+		return Interface{}, err
+	}
+	missing := fault.New(fault.NotFound, "cascade/compute.Interface", "Interface %s could not be found for instance %s.", port, id)
+	row, err := s.core.Index.Find(ctx, caller, sites.Port, port)
+	if fault.Is(err, fault.NotFound) {
+		return Interface{}, missing
+	}
+	if err != nil {
+		return Interface{}, err
+	}
+	for _, i := range list {
+		if i.Port == row.ID {
+			return i, nil
+		}
+	}
+	return Interface{}, missing
+}
+
+// DetachInterface takes a port from a server: one that Top made for it is deleted.
+func (s *Service) DetachInterface(ctx context.Context, caller sites.Caller, id, port string) error {
+	one, err := s.Server(ctx, caller, id)
+	if err != nil {
+		return err
+	}
+	found, err := s.Interface(ctx, caller, id, port)
+	if err != nil {
+		return err
+	}
+	use := PortUse{ID: found.Port}
+	for _, p := range one.Spec.Ports {
+		if p.ID == found.Port {
+			use = p
+		}
+	}
+	_, err = s.run(ctx, caller, one, act{
+		rule: "detach_interface",
+		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
+			there, err := at.Bottom(ctx, use.ID)
+			return sites.Request{Service: sites.Compute, Method: http.MethodDelete, Path: "servers/" + string(bottom) + "/os-interface/" + string(there)}, err
+		},
+		done: func(tx *cascade.Tx, one *Server, _ sites.Reply) error {
+			one.Spec.Ports = slices.DeleteFunc(one.Spec.Ports, func(p PortUse) bool { return p.ID == use.ID })
+			return s.unplug(tx, one.ID, use)
+		},
+	})
+	return err
+}
+
+// AddGroup puts all ports of a server into a security group; RemoveGroup takes them out.
+func (s *Service) AddGroup(ctx context.Context, caller sites.Caller, id, group string) error {
+	return s.regroup(ctx, caller, id, group, "addSecurityGroup", func(now []ident.TopID, g ident.TopID) ([]ident.TopID, error) {
+		if slices.Contains(now, g) {
+			return now, nil
+		}
+		return append(now, g), nil
+	})
+}
+
+// RemoveGroup takes all ports of a server out of a security group.
+func (s *Service) RemoveGroup(ctx context.Context, caller sites.Caller, id, group string) error {
+	return s.regroup(ctx, caller, id, group, "removeSecurityGroup", func(now []ident.TopID, g ident.TopID) ([]ident.TopID, error) {
+		if !slices.Contains(now, g) {
+			return nil, fault.New(fault.Conflict, "cascade/compute.RemoveGroup", "Security group %s is not associated with the instance %s", group, id)
+		}
+		return slices.DeleteFunc(slices.Clone(now), func(x ident.TopID) bool { return x == g }), nil
+	})
+}
+
+func (s *Service) regroup(ctx context.Context, caller sites.Caller, id, name, verb string, change func([]ident.TopID, ident.TopID) ([]ident.TopID, error)) error {
+	ports, err := s.Interfaces(ctx, caller, id)
+	if err != nil {
+		return err
+	}
+	return s.record1(ctx, caller, id, "server."+verb, func(tx *cascade.Tx, one *Server) error {
+		if err := check(caller, one, verb); err != nil {
+			return err
+		}
+		g, err := s.findGroup(tx, name)
+		if fault.Is(err, fault.NotFound) {
+			return fault.New(fault.NotFound, "cascade/compute.regroup", "Security group %s not found for project %s.", name, one.ProjectID)
+		}
+		if err != nil {
+			return err
+		}
+		groups, err := change(one.Spec.Groups, g.ID)
+		if err != nil {
+			return err
+		}
+		one.Spec.Groups = groups
+		if err := s.core.Index.SetRefs(tx.Tx, one.ID, roleGroup, groups...); err != nil {
+			return err
+		}
+		for _, p := range ports {
+			port, err := tx.Load(p.Port)
+			if err != nil {
+				return err
+			}
+			now, err := change(p.Groups, g.ID)
+			if fault.Is(err, fault.Conflict) {
+				continue // a port of the tenant's own that never had it
+			}
+			if err != nil {
+				return err
+			}
+			if err := s.networks.Regroup(tx, port, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
