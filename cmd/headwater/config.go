@@ -110,8 +110,8 @@ func defaultConfig() topConfig {
 	}
 }
 
-// loadConfig reads defaults, then the file ("" for none), then secrets from the environment.
-func loadConfig(file string, getenv func(string) string) (topConfig, error) {
+// loadConfig reads defaults, then the file ("" for none), then what the flags change, then secrets from the environment.
+func loadConfig(file string, getenv func(string) string, flags ...func(*topConfig)) (topConfig, error) {
 	cfg := defaultConfig()
 	if file != "" {
 		data, err := os.ReadFile(file)
@@ -126,6 +126,9 @@ func loadConfig(file string, getenv func(string) string) (topConfig, error) {
 	cfg.adminPassword, cfg.externalPassword = ident.Secret(getenv(envAdminPassword)), ident.Secret(getenv(envExternalPassword))
 	if dsn := getenv(envDatabaseDSN); dsn != "" {
 		cfg.Database.DSN = dsn
+	}
+	for _, change := range flags {
+		change(&cfg)
 	}
 	cfg.resolve()
 	return cfg, run.Usage(cfg.validate())

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/headwater-cloud/headwater/cmd/internal/run"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/top/admin"
+	"github.com/headwater-cloud/headwater/top/auth"
+	topcompute "github.com/headwater-cloud/headwater/top/compute"
+	"github.com/headwater-cloud/headwater/top/faultjson"
+	topidentity "github.com/headwater-cloud/headwater/top/identity"
+	topimage "github.com/headwater-cloud/headwater/top/image"
+	topnetwork "github.com/headwater-cloud/headwater/top/network"
+	"github.com/headwater-cloud/headwater/top/server"
+	topvolume "github.com/headwater-cloud/headwater/top/volume"
+	"time"
+)
+
+// front makes the HTTP server with every service mounted. Ready decides /healthz.
+func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
+	policy, err := auth.NewPolicy(t.cfg.Identity.Policy)
+	if err != nil {
+		return nil, run.Usage(err)
+	}
+	a := auth.New(t.identity, policy)
+	ids := topidentity.New(topidentity.Config{Store: t.identity, Auth: a, Sites: t.registry, PublicURL: t.cfg.PublicURL})
+	computes := topcompute.New(topcompute.Config{Service: t.compute, Auth: a, PublicURL: t.cfg.PublicURL})
+	operator := admin.New(admin.Config{
+		Sites: t.registry, Jobs: jobs.NewStore(t.db), Audit: t.audit, Version: run.Version(), Caller: a.Caller,
+		Explain: func(ctx context.Context, who sites.Caller, body map[string]any) (any, error) {
+			return computes.Explain(ctx, who, body, t.placer)
+		},
+	})
+	return server.New(server.Config{
+		Listen: t.cfg.Listen, CertFile: t.cfg.TLS.CertFile, KeyFile: t.cfg.TLS.KeyFile, PublicURL: t.cfg.PublicURL,
+		MaxBody: t.cfg.MaxBody, Grace: t.cfg.Grace, Sites: t.registry, Audit: t.audit, Ready: ready, Metrics: t.metrics, Log: t.log, Now: time.Now,
+		Handlers: map[string]http.Handler{},
+		Mounts: []server.Mount{
+			{Prefix: "/identity", Dialect: faultjson.Identity, Routes: ids.Routes, Audited: true},
+			{Prefix: "/compute", Dialect: faultjson.Compute, Routes: computes.Routes},
+			{Prefix: "/network", Dialect: faultjson.Network, Routes: topnetwork.New(topnetwork.Config{Service: t.network, Auth: a, PublicURL: t.cfg.PublicURL}).Routes},
+			{Prefix: "/image", Dialect: faultjson.Image, MaxBody: -1, Routes: topimage.New(topimage.Config{Service: t.image, Auth: a, PublicURL: t.cfg.PublicURL}).Routes},
+			{Prefix: "/volume", Dialect: faultjson.Volume, Routes: topvolume.New(topvolume.Config{Service: t.volume, Auth: a, PublicURL: t.cfg.PublicURL}).Routes},
+			{Prefix: "/v1", Dialect: faultjson.Operator, Routes: operator.Routes, Audited: true},
+			{Prefix: "/docs", Dialect: faultjson.Operator, Routes: operator.Docs},
+		},
+	})
+}
