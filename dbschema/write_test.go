@@ -205,6 +205,38 @@ func TestFullDiskAndReadOnlyFile(t *testing.T) {
 	}
 }
 
+// The server ends a connection in the middle of a transaction, as it does when it restarts.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t)
+	for _, when := range []string{"within", "before the commit"} {
+		err := db.Write(t.Context(), func(tx dbschema.Tx) error {
+			var pid int
+			if err := tx.Gorm().Raw("SELECT pg_backend_pid()").Scan(&pid).Error; err != nil {
+				return err
+			}
+			var gone bool
+			// With a timeout: the function returns when the process has ended.
+			if err := db.Read(t.Context()).Raw("SELECT pg_terminate_backend(?, 10000)", pid).Scan(&gone).Error; err != nil || !gone {
+				return fmt.Errorf("terminate: %v, %w", gone, err)
+			}
+			if when == "within" {
+				return put(tx, "a")
+			}
+			return nil
+		})
+		if kind := fault.KindOf(err); kind != fault.Unavailable && kind != fault.Ambiguous || kind == fault.Ambiguous && when == "within" {
+			t.Errorf("connection lost %s: %v (%v), want fault.Unavailable, or Ambiguous in the commit", when, err, kind)
+		}
+		if err := db.Write(t.Context(), func(tx dbschema.Tx) error { return put(tx, when) }); err != nil {
+			t.Errorf("the next Write: %v", err)
+		}
+	}
+	if n := count(t, db); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+}
+
 func TestReadsNeverWrite(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t)

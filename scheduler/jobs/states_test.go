@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"testing"
 	"time"
 
@@ -277,6 +279,27 @@ var arrows = map[string]func(r *rig){
 			r.t.Errorf("show of a purged job: %v, want fault.NotFound", err)
 		}
 	},
+}
+
+// TestReadmeListsArrows compares the table of arrows in the README with those that TestArrows walks.
+func TestReadmeListsArrows(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([a-z]+ > [a-z ()]+) \|`).FindAllStringSubmatch(string(text), -1) {
+		documented[m[1]] = true
+		if arrows[m[1]] == nil {
+			t.Errorf("README has the arrow %q, which no test walks", m[1])
+		}
+	}
+	for name := range arrows {
+		if !documented[name] {
+			t.Errorf("README lacks the arrow %q", name)
+		}
+	}
 }
 
 func TestArrows(t *testing.T) {
