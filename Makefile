@@ -14,7 +14,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS   += --no-print-directory
 .DEFAULT_GOAL := check
-.PHONY: demo test check house unit full integration bench build generate clean fmt deps cgo tools
+.PHONY: demo test check house full integration bench build generate clean fmt cgo tools
 
 # ---------------------------------------------------------------- pinned tools, installed into .tools/
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -95,7 +95,7 @@ fmt: tools
 # around stops the real regions that were started in here, and leaves those that ran before.
 test:
 	@rm -rf $(OUT) && mkdir -p $(OUT)
-	@integration/install
+	@integration/install || echo "make test: not everything could be installed: what is missing is skipped by name, or fails where it is required"
 	@rc=0; integration/realcloud/around $(MAKE) suites || rc=1; \
 	$(COUNTS) sum $(OUT)/*.json $(OUT)/check/*.json || rc=1; exit $$rc
 
