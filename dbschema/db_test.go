@@ -9,17 +9,6 @@ import (
 	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 )
 
-// row inserts a row that tests count in.
-func row(t testing.TB, db *dbschema.DB) {
-	t.Helper()
-	err := db.Write(t.Context(), func(tx dbschema.Tx) error {
-		return tx.Gorm().Create(&dbschema.ProjectHome{ProjectID: "p", Site: "0"}).Error
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestConcurrentReadModifyWrites(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {

@@ -10,8 +10,7 @@ func Models() []any {
 		jobModels(),
 		identityModels(),
 		[]any{Site{}, SiteZone{}, SiteProject{}, SiteHealth{}},
-		[]any{Resource{}, Ref{}, Binding{}, ProjectHome{}},
-		[]any{QuotaLimit{}, QuotaUsage{}, AuditEvent{}, InventoryCursor{}},
+		cascadeModels(),
 		ipamModels(),
 	)
 }
