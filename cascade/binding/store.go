@@ -69,6 +69,11 @@ func (s *Store) OfSite(ctx context.Context, site ident.SiteID, kind sites.Kind) 
 	return many(s.db.Read(ctx).Where("site = ? AND kind = ?", string(site), string(kind)).Order("top_id"))
 }
 
+// OfSiteIn is OfSite inside a transaction.
+func (s *Store) OfSiteIn(tx dbschema.Tx, site ident.SiteID, kind sites.Kind) ([]*Binding, error) {
+	return many(tx.Gorm().Where("site = ? AND kind = ?", string(site), string(kind)).Order("top_id"))
+}
+
 // CountSite returns how many bottoms of each kind at a site we made (Adopted ones are not counted).
 func (s *Store) CountSite(ctx context.Context, site ident.SiteID) (map[sites.Kind]int64, error) {
 	return countSite(s.db.Read(ctx), site)

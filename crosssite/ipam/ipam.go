@@ -14,6 +14,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -78,5 +79,5 @@ func (s *Store) draw() (MAC, error) {
 // Allocation is one address that an owner has.
 type Allocation struct {
 	Subnet  ident.TopID
-	Address string // as RFC 5952 spells it
+	Address netip.Addr
 }

@@ -340,6 +340,23 @@ func (s *Store) OwnersOf(tx dbschema.Tx, subnet ident.TopID) (map[netip.Addr]ide
 	return out, nil
 }
 
+// Of returns the addresses that an owner has, inside a transaction.
+func (s *Store) Of(tx dbschema.Tx, owner ident.TopID) ([]Allocation, error) {
+	var rows []dbschema.IPAMAddress
+	if err := tx.Gorm().Where("owner_id = ?", string(owner)).Order("subnet_id, address").Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read addresses of %s: %w", owner, err)
+	}
+	out := make([]Allocation, len(rows))
+	for i, r := range rows {
+		a, err := fromKey(r.Address)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = Allocation{Subnet: ident.TopID(r.SubnetID), Address: a}
+	}
+	return out, nil
+}
+
 // TakeMAC gives the owner a MAC on a network; ErrTaken when another on that network has it.
 func (s *Store) TakeMAC(tx dbschema.Tx, network ident.TopID, mac MAC, owner ident.TopID) error {
 	row := dbschema.IPAMMAC{NetworkID: string(network), MAC: mac.String(), OwnerID: string(owner)}

@@ -1,0 +1,178 @@
+// Package network knows what networks, subnets, ports, routers, floating IPs
+// and security groups are: it validates each verb as Neutron would, gives
+// addresses and MACs, records the result with its quota and references, and
+// says how each kind becomes one at a site.
+//
+// It promises that a network answers before it is anywhere (DESIGN D17), that
+// an address which it gave is given once over all sites, and that what is in
+// use cannot be deleted, whatever runs at the same time.
+package network
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/crosssite/ipam"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+)
+
+// Placer chooses sites and knows zones.
+type Placer interface {
+	Choose(ctx context.Context, w placement.Want) (placement.Decision, error)
+	Zones(ctx context.Context, caller sites.Caller, service sites.Service) ([]placement.Zone, error)
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	Core   *cascade.Core
+	Placer Placer
+	IPAM   *ipam.Store
+	// Slice is the number of addresses of each subnet that a site keeps for itself; 0 means ipam.DefaultSlice.
+	Slice int
+}
+
+// Service is the network vertical.
+type Service struct {
+	core   *cascade.Core
+	placer Placer
+	ipam   *ipam.Store
+	slice  int
+}
+
+// The consumers' views that Service serves.
+var (
+	_ compute.Ports    = (*Service)(nil)
+	_ compute.Networks = (*Service)(nil)
+)
+
+// New returns a Service.
+func New(cfg Config) *Service {
+	if cfg.Slice == 0 {
+		cfg.Slice = ipam.DefaultSlice
+	}
+	return &Service{core: cfg.Core, placer: cfg.Placer, ipam: cfg.IPAM, slice: cfg.Slice}
+}
+
+// Register adds the makers of the service's kinds to its Core.
+func (s *Service) Register() {
+	s.core.Register(sites.Network, networkMaker{s})
+	s.core.Register(sites.Subnet, subnetMaker{s})
+	s.core.Register(sites.Port, portMaker{s})
+	s.core.Register(sites.Router, routerMaker{s})
+	s.core.Register(sites.FloatingIP, floatingMaker{s})
+	s.core.Register(sites.SecurityGroup, groupMaker{s})
+	s.core.Register(sites.SecurityGroupRule, ruleMaker{})
+}
+
+// Fields are the members of a request, in the wire's names, each of a type
+// that its attribute allows: the caller has validated the form, not the meaning.
+// The members "name" and "description" go to the row's columns, those under
+// "extra" are unknown ones that go to the site as they are.
+type Fields = map[string]any
+
+// Change is an update of one resource.
+type Change struct {
+	ID     string // as the tenant gave it
+	Fields Fields
+	// Revision, when not nil, must be the row's revision number (If-Match); another one is *RevisionError.
+	Revision *int64
+}
+
+// RevisionError says that a row is not in the revision that the request was made for. Its status is 412.
+type RevisionError struct{ Wanted, Current int64 }
+
+// Error returns Neutron's sentence.
+func (e *RevisionError) Error() string {
+	return fmt.Sprintf("Constrained to %d, but current revision is %d", e.Wanted, e.Current)
+}
+
+// Unwrap gives the error a kind for those who know no 412.
+func (e *RevisionError) Unwrap() error {
+	return &fault.Error{Op: "cascade/network", Kind: fault.Conflict, Msg: e.Error()}
+}
+
+// NeutronType names the exception.
+func (*RevisionError) NeutronType() string { return "RevisionNumberConstraintFailed" }
+
+// Core is the engine that the service records with, for reads.
+func (s *Service) Core() *cascade.Core { return s.core }
+
+// Find returns a row that the caller may see; the fault names the kind as Neutron does.
+func (s *Service) Find(ctx context.Context, caller sites.Caller, kind sites.Kind, id string) (*index.Resource, error) {
+	r, err := s.core.Index.Find(ctx, caller, kind, id)
+	return r, notFound(kind, id, err)
+}
+
+// find is Find inside a transaction.
+func find(tx *cascade.Tx, kind sites.Kind, id string) (*index.Resource, error) {
+	r, err := tx.Find(kind, id)
+	return r, notFound(kind, id, err)
+}
+
+// own is find for what the caller is about to change: what belongs to no project is the administrators'.
+func own(tx *cascade.Tx, kind sites.Kind, id string) (*index.Resource, error) {
+	r, err := find(tx, kind, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.ProjectID == "" {
+		return nil, typed(fault.Forbidden, "PolicyNotAuthorized", "%s %s belongs to the sites and is changed there.", title(kind), r.ID)
+	}
+	return r, nil
+}
+
+// changing is own with the precondition of a Change.
+func changing(tx *cascade.Tx, kind sites.Kind, c Change) (*index.Resource, error) {
+	r, err := own(tx, kind, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	if c.Revision != nil && *c.Revision != r.Version {
+		return nil, &RevisionError{Wanted: *c.Revision, Current: r.Version}
+	}
+	return r, nil
+}
+
+// newRow returns a row of the caller's, or of the project that an administrator named.
+func newRow(kind sites.Kind, caller sites.Caller, f Fields) *index.Resource {
+	r := index.New(kind, caller, "")
+	r.State = index.Live
+	if p, _ := f["tenant_id"].(string); p != "" {
+		r.ProjectID = p
+	}
+	columns(r, f)
+	return r
+}
+
+// columns takes the members that are columns of the row.
+func columns(r *index.Resource, f Fields) {
+	if name, ok := f["name"].(string); ok {
+		r.Name = name
+	}
+	if text, ok := f["description"]; ok {
+		r.Description, _ = text.(string)
+	}
+}
+
+// place gives a row that was just inserted the site of what it is connected to, and has it made there when that is known. It returns the row as it is then.
+func place(tx *cascade.Tx, r *index.Resource) (*index.Resource, error) {
+	site, _, err := tx.SiteOf(r.ID)
+	if err != nil || site == "" || site == r.Site {
+		return r, err
+	}
+	if err := tx.Place(site, r.ID); err != nil {
+		return nil, err
+	}
+	return tx.Load(r.ID)
+}
+
+// arrive has a row made at the site that it was just given.
+func arrive(tx *cascade.Tx, r *index.Resource) error {
+	_, err := tx.Make(r)
+	return err
+}

@@ -1,0 +1,298 @@
+package network
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// CreateNetworks records networks, all or none. They are live at once, and unplaced unless the region or a zone hint names a site.
+func (s *Service) CreateNetworks(ctx context.Context, caller sites.Caller, list []Fields) ([]*index.Resource, error) {
+	placed := make([]ident.SiteID, len(list))
+	for i, f := range list {
+		var err error
+		if placed[i], err = s.hinted(ctx, caller, f); err != nil {
+			return nil, err
+		}
+	}
+	var rows []*index.Resource
+	err := s.core.Commit(ctx, caller, "network.create", func(tx *cascade.Tx) error {
+		rows = nil
+		for i, f := range list {
+			r, err := s.insertNetwork(tx, f, placed[i])
+			if err != nil {
+				return err
+			}
+			rows = append(rows, r)
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// hinted returns the site that the region or the zone hints of a request name, or "".
+func (s *Service) hinted(ctx context.Context, caller sites.Caller, f Fields) (ident.SiteID, error) {
+	zone := ""
+	if hints, _ := f["availability_zone_hints"].([]any); len(hints) > 0 {
+		zone, _ = hints[0].(string)
+	}
+	if zone == "" && caller.Pin == "" {
+		return "", nil
+	}
+	d, err := s.placer.Choose(ctx, placement.Want{Caller: caller, Zone: zone, Service: sites.NetworkSvc})
+	if zone != "" && fault.Is(err, fault.BadRequest) {
+		return "", typed(fault.NotFound, "AvailabilityZoneNotFound", "AvailabilityZone %s could not be found.", zone)
+	}
+	return d.Site, err
+}
+
+func (s *Service) insertNetwork(tx *cascade.Tx, f Fields, site ident.SiteID) (*index.Resource, error) {
+	spec := NetworkSpec{AdminStateUp: true, PortSecurity: true}
+	if err := overlay(&spec, f); err != nil {
+		return nil, err
+	}
+	if spec.External || spec.Shared {
+		return nil, typed(fault.NotImplemented, "NotImplemented", "External and shared networks are made at the sites: Top shows them when they are there.")
+	}
+	r := newRow(sites.Network, tx.Caller, f)
+	r.Status, r.Site = "ACTIVE", site
+	if err := r.Encode(spec); err != nil {
+		return nil, err
+	}
+	if _, err := s.DefaultGroup(tx, r.ProjectID); err != nil {
+		return nil, err
+	}
+	if err := tx.Insert(r); err != nil || site == "" {
+		return r, err
+	}
+	return r, arrive(tx, r)
+}
+
+// UpdateNetwork changes a network.
+func (s *Service) UpdateNetwork(ctx context.Context, caller sites.Caller, c Change) (*index.Resource, error) {
+	return s.update(ctx, caller, "network.update", sites.Network, c, func(_ *cascade.Tx, r *index.Resource) error {
+		spec, err := SpecOf[NetworkSpec](r)
+		if err != nil {
+			return err
+		}
+		if err := overlay(&spec, c.Fields); err != nil {
+			return err
+		}
+		if spec.External || spec.Shared {
+			return typed(fault.NotImplemented, "NotImplemented", "External and shared networks are made at the sites: Top shows them when they are there.")
+		}
+		return r.Encode(spec)
+	})
+}
+
+// update is the frame of all recorded updates: change writes the spec; columns and the push to the sites are done here.
+func (s *Service) update(ctx context.Context, caller sites.Caller, action string, kind sites.Kind, c Change, change func(tx *cascade.Tx, r *index.Resource) error) (*index.Resource, error) {
+	var out *index.Resource
+	err := s.core.Commit(ctx, caller, action, func(tx *cascade.Tx) error {
+		r, err := changing(tx, kind, c)
+		if err != nil {
+			return err
+		}
+		columns(r, c.Fields)
+		if err := change(tx, r); err != nil {
+			return err
+		}
+		out = r
+		return tx.Changed(r)
+	})
+	return out, err
+}
+
+// DeleteNetwork ends a network with its subnets; NetworkInUse while ports other than floating addresses of Top's making are on it.
+func (s *Service) DeleteNetwork(ctx context.Context, caller sites.Caller, c Change) error {
+	return s.core.Commit(ctx, caller, "network.delete", func(tx *cascade.Tx) error {
+		r, err := changing(tx, sites.Network, c)
+		if err != nil {
+			return err
+		}
+		ports, err := s.living(tx, r.ID, sites.Port)
+		if err != nil {
+			return err
+		}
+		if len(ports) > 0 {
+			return conflict("NetworkInUse", "Unable to complete operation on network %s. There are one or more ports still in use on the network, id for these ports is: %s.", r.ID, ids(ports))
+		}
+		subnets, err := s.living(tx, r.ID, sites.Subnet)
+		if err != nil {
+			return err
+		}
+		for _, n := range subnets {
+			if err := tx.Delete(n); err != nil {
+				return err
+			}
+		}
+		return tx.Delete(r)
+	})
+}
+
+// living returns the children of a row that are not on their way out.
+func (s *Service) living(tx *cascade.Tx, parent ident.TopID, kind sites.Kind) ([]*index.Resource, error) {
+	all, err := s.core.Index.Children(tx.Tx, parent, string(kind))
+	var out []*index.Resource
+	for _, r := range all {
+		if r.State != index.Deleting {
+			out = append(out, r)
+		}
+	}
+	return out, err
+}
+
+func ids(rows []*index.Resource) string {
+	texts := make([]string, len(rows))
+	for i, r := range rows {
+		texts[i] = string(r.ID)
+	}
+	return strings.Join(texts, ",")
+}
+
+// networkMaker makes networks at sites.
+type networkMaker struct{ *Service }
+
+// Needs returns nothing: a network stands alone.
+func (networkMaker) Needs(context.Context, *index.Resource, ident.SiteID) ([]ident.TopID, error) {
+	return nil, nil
+}
+
+// Body is the network as the site takes it.
+func (m networkMaker) Body(ctx context.Context, r *index.Resource, at cascade.At) (sites.Body, error) {
+	spec, err := SpecOf[NetworkSpec](r)
+	if err != nil {
+		return nil, err
+	}
+	body := sites.Body{"name": r.Name, "admin_state_up": spec.AdminStateUp}
+	if spec.MTU > 0 {
+		body["mtu"] = spec.MTU
+	}
+	if !spec.PortSecurity {
+		body["port_security_enabled"] = false
+	}
+	zones, err := m.bottomHints(ctx, at.Site, spec.ZoneHints)
+	if err != nil {
+		return nil, err
+	}
+	if len(zones) > 0 {
+		body["availability_zone_hints"] = zones
+	}
+	return withExtra(body, spec.Extra), nil
+}
+
+// bottomHints translates "east/az1" into "az1"; a site's own name asks for nothing there.
+func (s *Service) bottomHints(ctx context.Context, site ident.SiteID, hints []string) ([]string, error) {
+	var out []string
+	for _, h := range hints {
+		d, err := s.placer.Choose(ctx, placement.Want{Zone: h, Service: sites.NetworkSvc})
+		if err != nil {
+			return nil, err
+		}
+		if d.Site == site && d.BottomZone != "" {
+			out = append(out, d.BottomZone)
+		}
+	}
+	return out, nil
+}
+
+// Change sends what can be changed.
+func (m networkMaker) Change(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
+	body, err := m.Body(ctx, r, at)
+	if err != nil {
+		return err
+	}
+	delete(body, "availability_zone_hints")
+	spec, err := SpecOf[NetworkSpec](r)
+	if err != nil {
+		return err
+	}
+	if seen, ok := r.Observed["port_security_enabled"].(bool); ok && seen != spec.PortSecurity {
+		body["port_security_enabled"] = spec.PortSecurity
+	}
+	_, err = at.Adaptor.Update(ctx, sites.Network, bottom, body)
+	return err
+}
+
+// Remove waits for the ports and subnets that are still going.
+func (m networkMaker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
+	return m.removePatiently(ctx, r, at, bottom)
+}
+
+// Observe takes the status and what only the site knows.
+func (networkMaker) Observe(_ context.Context, r *index.Resource, _ cascade.At, obj sites.Object) error {
+	observe(r, obj)
+	return nil
+}
+
+// Arrived has it made.
+func (networkMaker) Arrived(tx *cascade.Tx, r *index.Resource) error { return arrive(tx, r) }
+
+// Usage is the quota.
+func (networkMaker) Usage(*index.Resource) map[string]int64 { return map[string]int64{"network": 1} }
+
+func withExtra(body sites.Body, extra map[string]any) sites.Body {
+	for k, v := range extra {
+		if _, ours := body[k]; !ours {
+			body[k] = v
+		}
+	}
+	return body
+}
+
+// translated are the members of a body that hold ids, names or texts of which Top has its own.
+var translated = map[string]bool{
+	"id": true, "name": true, "description": true, "tenant_id": true, "project_id": true, "created_at": true, "updated_at": true,
+	"revision_number": true, "tags": true, "subnets": true, "status": true, "standard_attr_id": true, "availability_zones": true,
+	"availability_zone_hints": true, "external_gateway_info": true, "fixed_ips": true, "security_groups": true, "port_details": true,
+	"subnetpool_id": true, "device_id": true, "port_forwardings": true, "segments": true,
+}
+
+// observe stores the status and the members that Top does not have itself: those for
+// everybody in Observed, those for administrators apart. What names other things of the site by id is left out.
+func observe(r *index.Resource, obj sites.Object) {
+	if status := obj.Text("status"); status != "" {
+		r.Status = status
+	}
+	r.Observed, r.ObservedAdmin = sites.Body{}, sites.Body{}
+	for k, v := range obj.Body {
+		switch {
+		case translated[k]:
+		case strings.HasPrefix(k, "provider:") || strings.HasPrefix(k, "binding:") && k != "binding:vnic_type":
+			r.ObservedAdmin[k] = v
+		case v != nil && (strings.HasSuffix(k, "_id") || strings.HasSuffix(k, "_ids")):
+		default:
+			r.Observed[k] = v
+		}
+	}
+}
+
+// A delete that the site calls in use is repeated for patienceTime: what used it is mostly going as well.
+const (
+	patienceTime = 2 * time.Minute
+	minWait      = 250 * time.Millisecond
+	maxWait      = 5 * time.Second
+)
+
+// removePatiently deletes a bottom. While something that Top is ending, or a change that Top is still pushing, holds it, the answer is a *cascade.WaitError.
+func (s *Service) removePatiently(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
+	err := at.Adaptor.Delete(ctx, r.Kind, bottom)
+	if err == nil || fault.Is(err, fault.NotFound) {
+		return true, nil
+	}
+	if !fault.Is(err, fault.Conflict) {
+		return false, err
+	}
+	wait := s.core.Now().Sub(r.UpdatedAt)
+	if wait > patienceTime {
+		return false, err
+	}
+	return false, &cascade.WaitError{After: min(max(wait/4, minWait), maxWait), For: string(r.Kind) + " " + string(r.ID) + " to be free at the site"}
+}
