@@ -1,9 +1,9 @@
 package integration
 
 import (
-	"os"
 	"testing"
 
+	"github.com/headwater-cloud/headwater/integration/realcloud"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/sites/openstack"
@@ -12,13 +12,10 @@ import (
 
 // TestAdaptorOnRealRegion holds the OpenStack adaptor to the seam's promises at a real region.
 func TestAdaptorOnRealRegion(t *testing.T) {
-	if os.Getenv("HEADWATER_REALCLOUD") == "" {
-		t.Skip("HEADWATER_REALCLOUD names no clouds.yaml of real regions")
-	}
-	const authURL = "http://127.0.1.1:5000/v3"
+	east := realcloud.Need(t, "east").Region(t, "east")
 	login := func(t *testing.T, c sites.Credential) sites.Adaptor {
 		t.Helper()
-		c.AuthURL, c.Region = authURL, "east"
+		c.AuthURL, c.Region = east.AuthURL, east.Name
 		a, err := openstack.New(openstack.Config{Site: "east", Credential: c})
 		if err != nil {
 			t.Fatal(err)
@@ -27,7 +24,7 @@ func TestAdaptorOnRealRegion(t *testing.T) {
 	}
 	named := func(name string) func(*testing.T) sites.Adaptor {
 		return func(t *testing.T) sites.Adaptor {
-			return login(t, sites.Credential{Username: name, Password: "secret", UserDomainID: "default", ProjectName: name, ProjectDomainID: "default"})
+			return login(t, sites.Credential{Username: name, Password: realcloud.Password, UserDomainID: "default", ProjectName: name, ProjectDomainID: "default"})
 		}
 	}
 	sitetest.Run(t, sitetest.Target{Admin: named("admin"), Member: named("demo"),

@@ -96,7 +96,8 @@ func (s Snapshot) Since(before Snapshot) []string {
 
 // NothingLeft fails the test if a region still has something that it did not
 // have in its snapshot of before. Regions delete in the background, so it looks
-// again until patience is over.
+// again until patience is over. Whatever else is at work in the region shows
+// too: a test that calls it does not run in parallel with others.
 func (c *Cloud) NothingLeft(t testing.TB, before map[string]Snapshot, patience time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
