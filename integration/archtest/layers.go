@@ -106,7 +106,7 @@ func layerFault(from row, i imported) string {
 }
 
 // checkTop holds the rules inside top: only server imports the services, a
-// service imports auth and faultjson beside itself, and nobody there imports
+// service imports auth, faultjson and wire beside itself, and nobody there imports
 // dbschema directly. Tests may: they put a whole server together.
 func checkTop(t *tree) []Violation {
 	var out []Violation
@@ -128,6 +128,10 @@ func checkTop(t *tree) []Violation {
 	return out
 }
 
+// shared are the sub-packages of top that every service may import: who asks,
+// how failures look, and the form of requests and answers.
+var shared = []string{"auth", "faultjson", "wire"}
+
 // topPart returns the sub-package of top that dir belongs to: "compute" of "top/compute/console".
 func topPart(dir string) string {
 	part, _, _ := strings.Cut(strings.TrimPrefix(dir, "top/"), "/")
@@ -141,10 +145,10 @@ func topFault(dir, ours string) string {
 	if !within(ours, "top") || topPart(dir) == "server" || topPart(ours) == topPart(dir) {
 		return ""
 	}
-	if to := topPart(ours); to != "auth" && to != "faultjson" {
-		return fmt.Sprintf("imports %s: only top/server imports the services; what two of them need belongs to cascade, top/auth or top/faultjson", ours)
+	if slices.Contains(shared, topPart(ours)) {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("imports %s: only top/server imports the services; what two of them need belongs to cascade, or to top/%s", ours, strings.Join(shared, ", top/"))
 }
 
 // agentForbidden is what the host agent does not reach, even indirectly.
