@@ -26,6 +26,8 @@ type Finder struct {
 	Getenv func(string) string
 	// Dirs are the folders to look in; nil means the usual ones.
 	Dirs []string
+	// Region is used in place of the entry's region_name, unless it is "".
+	Region string
 }
 
 // Cloud is one entry of clouds.yaml.
@@ -93,7 +95,10 @@ func (f Finder) Cloud(name string) (Cloud, error) {
 		}
 		entry = overlay(entry, secrets[name])
 	}
-	r := reader{where: path + ": cloud " + name, dir: filepath.Dir(path)}
+	if f.Region != "" {
+		entry = overlay(entry, map[string]any{"region_name": f.Region})
+	}
+	r := reader{where: path + ": cloud " + name}
 	cred := r.credential(entry)
 	if len(r.bad) > 0 {
 		return Cloud{}, errors.Join(r.bad...)
@@ -187,7 +192,6 @@ func overlay(base, over map[string]any) map[string]any {
 // reader takes an entry apart and collects what is wrong with it.
 type reader struct {
 	where string
-	dir   string
 	bad   []error
 }
 
