@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"sync"
@@ -95,3 +96,32 @@ func (c *cache) forgetAll() {
 func keyOf(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
 
 func hexKey(key [sha256.Size]byte) string { return hex.EncodeToString(key[:]) }
+
+// Cached makes a Provider of another one by remembering for CacheFor what its tokens stand for.
+type Cached struct {
+	of    Provider
+	cache *cache
+}
+
+var _ Provider = (*Cached)(nil)
+
+// NewCached returns a Provider that asks p at most once in CacheFor about a token.
+func NewCached(p Provider, now func() time.Time) *Cached { return &Cached{of: p, cache: newCache(now)} }
+
+// Validate implements Provider.
+func (c *Cached) Validate(ctx context.Context, token string) (*Token, error) {
+	key := keyOf(token)
+	t, epoch := c.cache.get(key)
+	if t != nil {
+		return t, nil
+	}
+	t, err := c.of.Validate(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	c.cache.put(key, epoch, t)
+	return t, nil
+}
+
+// Forget makes a token be asked about again, after it was revoked.
+func (c *Cached) Forget(token string) { c.cache.forget(keyOf(token)) }
