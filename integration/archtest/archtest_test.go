@@ -63,12 +63,19 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// unpack writes an archive below a new folder, with a go.mod.
+// readme is a README.md that has what is asked for.
+const readme = "# x\n\n## Purpose\n\n## Flow\n\n## Configuration\n\n## Metrics\n\n## Decisions\n"
+
+// unpack writes an archive below a new folder, with a go.mod. An empty README.md
+// in it stands for one that has what is asked for.
 func unpack(t *testing.T, a *txtar.Archive) string {
 	t.Helper()
 	root := t.TempDir()
 	write(t, filepath.Join(root, "go.mod"), "module "+Module+"\n\ngo 1.26\n")
 	for _, f := range a.Files {
+		if strings.HasSuffix(f.Name, "README.md") && len(f.Data) == 0 {
+			f.Data = []byte(readme)
+		}
 		write(t, filepath.Join(root, f.Name), string(f.Data))
 	}
 	return root
@@ -100,7 +107,7 @@ func TestLength(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			root := t.TempDir()
-			write(t, filepath.Join(root, "sites", "README.md"), "# sites\n")
+			write(t, filepath.Join(root, "sites", "README.md"), readme)
 			write(t, filepath.Join(root, "sites", "long.go"), tt.head+strings.Repeat(tt.line, tt.lines)+tt.tail)
 			found, err := Check(root)
 			if err != nil {

@@ -32,13 +32,31 @@ func checkFolders(t *tree) []Violation {
 	return out
 }
 
-// checkReadmes asks each top-level folder that has Go files for its README.md.
+// sections are what a folder's README.md tells, in this order.
+var sections = []string{"Purpose", "Flow", "Configuration", "Metrics", "Decisions"}
+
+// checkReadmes asks each top-level folder that has Go files for a README.md with
+// all sections. A section without content says so: "None."
 func checkReadmes(t *tree) []Violation {
 	var out []Violation
 	for _, dir := range t.folders {
-		has := slices.ContainsFunc(t.packages, func(p *pkg) bool { return within(p.dir, dir) })
-		if _, err := os.Stat(filepath.Join(t.root, dir, "README.md")); has && err != nil {
-			out = append(out, Violation{dir, 0, "readme", "has no README.md: write it with the sections Purpose, Flow, Configuration, Metrics, Decisions"})
+		if !slices.ContainsFunc(t.packages, func(p *pkg) bool { return within(p.dir, dir) }) {
+			continue
+		}
+		name := path.Join(dir, "README.md")
+		data, err := os.ReadFile(filepath.Join(t.root, name))
+		if err != nil {
+			out = append(out, Violation{dir, 0, "readme", "has no README.md: write it with the sections " + strings.Join(sections, ", ")})
+			continue
+		}
+		var found []string
+		for line := range strings.Lines(string(data)) {
+			if title, ok := strings.CutPrefix(strings.TrimSpace(line), "## "); ok && slices.Contains(sections, title) {
+				found = append(found, title)
+			}
+		}
+		if !slices.Equal(found, sections) {
+			out = append(out, Violation{name, 0, "readme", fmt.Sprintf("has the sections %q: write \"## \" and each of %s, in this order", found, strings.Join(sections, ", "))})
 		}
 	}
 	return out
