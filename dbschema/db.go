@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // DB is an open, migrated database. It is safe for concurrent use.
@@ -29,6 +31,7 @@ type DB struct {
 	alone  chan struct{} // PostgreSQL: a value while somebody collects all slots
 	nest   sync.Map      // goroutine id -> struct{}: those inside Write
 	topics topics
+	id     string
 	close  []func() error
 }
 
@@ -45,7 +48,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{cfg: cfg, log: log, slots: make(chan struct{}, writeSlots), alone: make(chan struct{}, 1)}
+	db := &DB{cfg: cfg, log: log, id: ident.NewHexID()[:12], slots: make(chan struct{}, writeSlots), alone: make(chan struct{}, 1)}
 	open := db.openSQLite
 	if cfg.Driver == Postgres {
 		open = db.openPostgres
@@ -70,6 +73,11 @@ func (db *DB) Close() error {
 	db.close = nil
 	return errors.Join(errs...)
 }
+
+// Instance returns a random name of this opening of the database, for rows that
+// say which process holds them. An SQLite file has one opening at a time, so
+// there a row with another name belongs to a process that is gone.
+func (db *DB) Instance() string { return db.id }
 
 // Driver returns SQLite or Postgres.
 func (db *DB) Driver() string { return db.cfg.Driver }

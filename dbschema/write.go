@@ -41,6 +41,9 @@ func (tx Tx) Now() (time.Time, error) { return tx.s.db.now(tx.s.gorm) }
 // ClockSQL returns DB.ClockSQL.
 func (tx Tx) ClockSQL() string { return tx.s.db.ClockSQL() }
 
+// Instance returns DB.Instance.
+func (tx Tx) Instance() string { return tx.s.db.Instance() }
+
 // Driver returns DB.Driver.
 func (tx Tx) Driver() string { return tx.s.db.Driver() }
 

@@ -53,7 +53,7 @@ func New(db *dbschema.DB, cfg Config, reg prometheus.Registerer, log *slog.Logge
 	e := &Engine{db: db, cfg: cfg, log: log, now: time.Now, metrics: newMetrics(),
 		kinds: map[string]kind{}, running: map[ID]*claim{}, turn: map[string]string{}}
 	// Two runs of one replica have different names, so that neither extends the other's leases.
-	e.name = ident.NewHexID()[:8]
+	e.name = db.Instance() + "-" + ident.NewHexID()[:8]
 	if cfg.Name != "" {
 		e.name = cfg.Name + "-" + e.name
 	}
@@ -117,19 +117,20 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) claimLoop(ctx, work context.Context, queue string, workers *sync.WaitGroup) error {
 	wake, cancel := e.db.Subscribe(topic)
 	defer cancel()
-	poll := time.NewTicker(pollEvery)
+	poll := time.NewTimer(pollEvery)
 	defer poll.Stop()
 	slots := e.cfg.Queues[queue].Workers
 	ended := make(chan struct{}, slots) // one value for each worker that ended
 	for busy := 0; ; {
-		claimed := 0
+		next := pollEvery
 		if busy < slots && ctx.Err() == nil {
-			claimed = e.claimAndStart(ctx, work, queue, slots-busy, workers, ended)
-			busy += claimed
+			var claimed int
+			claimed, next = e.claimAndStart(ctx, work, queue, slots-busy, workers, ended)
+			if busy += claimed; claimed > 0 && busy < slots {
+				continue // there may be more: sites take turns
+			}
 		}
-		if claimed > 0 && busy < slots {
-			continue // there may be more: sites take turns
-		}
+		poll.Reset(next)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -145,13 +146,14 @@ func (e *Engine) claimLoop(ctx, work context.Context, queue string, workers *syn
 	}
 }
 
-func (e *Engine) claimAndStart(ctx, work context.Context, queue string, most int, workers *sync.WaitGroup, ended chan<- struct{}) int {
-	claimed, err := e.claim(ctx, queue, most)
+// claimAndStart returns how many jobs it started and when to look again.
+func (e *Engine) claimAndStart(ctx, work context.Context, queue string, most int, workers *sync.WaitGroup, ended chan<- struct{}) (int, time.Duration) {
+	claimed, next, err := e.claim(ctx, queue, most)
 	if err != nil {
 		if ctx.Err() == nil {
 			e.log.ErrorContext(ctx, "jobs not claimed", "queue", queue, "err", err)
 		}
-		return 0
+		return 0, pollEvery
 	}
 	for _, c := range claimed {
 		workers.Go(func() {
@@ -159,7 +161,7 @@ func (e *Engine) claimAndStart(ctx, work context.Context, queue string, most int
 			e.work(work, c)
 		})
 	}
-	return len(claimed)
+	return len(claimed), next
 }
 
 // claimed is a job that this engine has.
@@ -168,26 +170,31 @@ type claimed struct {
 	claim *claim
 }
 
-// claim takes up to most jobs of the queue.
-func (e *Engine) claim(ctx context.Context, queue string, most int) ([]claimed, error) {
+// claim takes up to most jobs of the queue, and returns when the next scheduled
+// one falls due, at most pollEvery.
+func (e *Engine) claim(ctx context.Context, queue string, most int) ([]claimed, time.Duration, error) {
 	e.mu.Lock()
 	first := e.turn[queue]
 	e.mu.Unlock()
 	o := order{engine: e.name, queue: queue, kinds: e.names, most: most, perSite: e.cfg.perSite(queue), lease: e.cfg.Lease, first: first}
 	var rows []dbschema.Job
 	var began time.Time
+	next := pollEvery
 	err := e.db.Write(ctx, func(tx dbschema.Tx) (err error) {
 		// Before the statement, so that our end of the lease is never later than the database's.
 		began = e.now()
 		o.token = e.name + "-" + strconv.FormatUint(e.serial.Add(1), 36)
-		rows, err = claimJobs(tx, o)
+		if rows, err = claimJobs(tx, o); err != nil {
+			return err
+		}
+		next, err = nextDue(tx)
 		return err
 	})
 	if fault.Is(err, fault.Ambiguous) {
-		return nil, fmt.Errorf("%w (what was claimed comes back when its lease runs out)", err)
+		return nil, 0, fmt.Errorf("%w (what was claimed comes back when its lease runs out)", err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -199,14 +206,14 @@ func (e *Engine) claim(ctx context.Context, queue string, most int) ([]claimed, 
 		out[i] = claimed{row, c}
 		e.turn[queue] = row.Site
 	}
-	return out, nil
+	return out, next, nil
 }
 
 // Step claims one available job of any queue and works it in the calling
 // goroutine. It reports false when there was none. It is for tests and tools.
 func (e *Engine) Step(ctx context.Context) (bool, error) {
 	for _, queue := range slices.Sorted(maps.Keys(e.cfg.Queues)) {
-		got, err := e.claim(ctx, queue, 1)
+		got, _, err := e.claim(ctx, queue, 1)
 		if err != nil {
 			return false, err
 		}

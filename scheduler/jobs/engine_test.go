@@ -138,6 +138,54 @@ func TestSeveralEnginesShareTheWork(t *testing.T) {
 	})
 }
 
+// After a crash and a restart on SQLite, nobody waits for the dead process's leases.
+func TestRestartTakesBackAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := dbtest.SQLiteConfig(t)
+	db, err := dbschema.Open(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := jobtest.Insert(t, db, task{}, jobs.Options{})
+	work := func(context.Context, jobs.Job[task]) error { return nil }
+	if held, err := jobs.Hold(engine(t, db, jobs.Default(), work), t.Context(), jobs.DefaultQueue, 1); len(held) != 1 || err != nil {
+		t.Fatalf("claimed %v, %v", held, err)
+	}
+	if n, err := engine(t, db, jobs.Default(), work).Rescue(t.Context()); n != 0 || err != nil {
+		t.Fatalf("another engine of the same process rescued %d, %v", n, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = dbschema.Open(t.Context(), cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	start(t, engine(t, db, jobs.Default(), work))
+	if rec := await(t, db, id, jobs.Completed); rec.Attempt != 2 {
+		t.Errorf("completed in attempt %d, want 2", rec.Attempt)
+	}
+}
+
+// A short snooze must not last until the next poll.
+func TestSnoozesAreKept(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
+		start(t, engine(t, db, jobs.Default(), func(_ context.Context, job jobs.Job[task]) error {
+			if job.Snoozes < 10 {
+				return jobs.Snooze(10 * time.Millisecond)
+			}
+			return nil
+		}))
+		began := time.Now()
+		id := jobtest.Insert(t, db, task{}, jobs.Options{})
+		await(t, db, id, jobs.Completed)
+		if took := time.Since(began); took < 100*time.Millisecond || took > 5*time.Second {
+			t.Errorf("ten snoozes of 10 ms took %v", took)
+		}
+	})
+}
+
 func TestStopWaitsThenGivesBack(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {

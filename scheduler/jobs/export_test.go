@@ -24,7 +24,7 @@ func (h Held) Work(ctx context.Context) { h.e.work(ctx, h.c) }
 
 // Hold claims up to most jobs.
 func Hold(e *Engine, ctx context.Context, queue string, most int) (held []Held, err error) {
-	got, err := e.claim(ctx, queue, most)
+	got, _, err := e.claim(ctx, queue, most)
 	for _, c := range got {
 		held = append(held, Held{record(c.row), c, e})
 	}

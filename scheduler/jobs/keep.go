@@ -128,7 +128,7 @@ func (e *Engine) tidy(ctx context.Context) error {
 // errLeaseRanOut is the error kept of an attempt that was rescued.
 var errLeaseRanOut = errors.New("the lease ran out: the replica that ran the job died or stood still")
 
-// Rescue makes jobs available again whose lease ran out, ends those that had
+// Rescue makes jobs available again whose lease ran out, or on SQLite whose process is gone, ends those that had
 // their last attempt or were cancelled, and returns how many there were. Run does it by itself.
 func (e *Engine) Rescue(ctx context.Context) (int, error) {
 	total := 0

@@ -37,6 +37,16 @@ func promote(tx dbschema.Tx) error {
 		SELECT id FROM jobs WHERE state = 'scheduled' AND run_at <= `+tx.ClockSQL()+` ORDER BY run_at LIMIT ?)`, promoteBatch).Error
 }
 
+// nextDue returns how long it is until the next scheduled job falls due, within [1 ms, pollEvery].
+func nextDue(tx dbschema.Tx) (time.Duration, error) {
+	var micros []int64
+	err := tx.Gorm().Raw(`SELECT run_at - ` + tx.ClockSQL() + ` FROM jobs WHERE state = 'scheduled' ORDER BY run_at LIMIT 1`).Scan(&micros).Error
+	if err != nil || len(micros) == 0 {
+		return pollEvery, err
+	}
+	return min(max(time.Duration(micros[0])*time.Microsecond, time.Millisecond), pollEvery), nil
+}
+
 // claimJobs takes up to o.most available jobs, spread over the sites, and returns them in the order they should start.
 func claimJobs(tx dbschema.Tx, o order) ([]dbschema.Job, error) {
 	if err := promote(tx); err != nil {
@@ -174,10 +184,15 @@ func guard(tx dbschema.Tx, id ID, token string) error {
 	return nil
 }
 
-// expired returns running jobs whose lease ran out, by the database's clock.
+// expired returns running jobs whose lease ran out, by the database's clock. On
+// SQLite it does not wait for that when the process that claimed them is gone.
 func expired(tx dbschema.Tx, most int) ([]dbschema.Job, error) {
+	q := tx.Gorm().Where("state = 'running' AND lease_until < " + tx.ClockSQL())
+	if tx.Driver() == dbschema.SQLite {
+		q = q.Or("state = 'running' AND instr(claimed_by, ?) = 0", tx.Instance())
+	}
 	var rows []dbschema.Job
-	err := tx.Gorm().Where("state = 'running' AND lease_until < " + tx.ClockSQL()).Order("lease_until").Limit(most).Find(&rows).Error
+	err := q.Order("lease_until").Limit(most).Find(&rows).Error
 	return rows, err
 }
 
