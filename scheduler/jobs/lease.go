@@ -63,3 +63,24 @@ func (c leaseContext) Deadline() (time.Time, bool) {
 	}
 	return until, true
 }
+
+// claimKey finds the claim in a worker's context.
+type claimKey struct{}
+
+// Value returns the claim for Guard, else what the context below has.
+func (c leaseContext) Value(key any) any {
+	if key == (claimKey{}) {
+		return c.claim
+	}
+	return c.Context.Value(key)
+}
+
+// Guard is Job.Guard for code that a worker calls and that has only its context.
+// It returns nil when ctx is not a worker's, as in a request of a tenant.
+func Guard(ctx context.Context, tx dbschema.Tx) error {
+	c, ok := ctx.Value(claimKey{}).(*claim)
+	if !ok {
+		return nil
+	}
+	return guard(tx, c.id, c.token)
+}

@@ -190,9 +190,9 @@ func TestStalledReplicaCommitsNothing(t *testing.T) {
 	each(t, func(r *rig) {
 		other := jobtest.New(r.t, r.db)
 		attempts := 0
-		commit := func(job jobs.Job[task]) error {
+		commit := func(ctx context.Context, job jobs.Job[task]) error {
 			return r.db.Write(r.t.Context(), func(tx dbschema.Tx) error {
-				if err := job.Guard(tx); err != nil {
+				if err := errors.Join(job.Guard(tx), jobs.Guard(ctx, tx)); err != nil {
 					return err
 				}
 				attempts++
@@ -200,16 +200,20 @@ func TestStalledReplicaCommitsNothing(t *testing.T) {
 				return err
 			})
 		}
-		jobtest.Add(r.t, other, func(_ context.Context, job jobs.Job[task]) error { return commit(job) })
+		jobtest.Add(r.t, other, commit)
 		r.result["a"] = func(ctx context.Context, job jobs.Job[task]) error {
 			r.clock.Step(time.Hour) // the replica stands still, and another one takes over
 			if _, err := other.Rescue(ctx); err != nil {
 				return err
 			}
 			jobtest.Drain(r.t, other)
-			err := commit(job)
+			err := commit(ctx, job)
 			if !errors.Is(err, jobs.ErrClaimLost) {
 				r.t.Errorf("commit of the stalled replica: %v, want ErrClaimLost", err)
+			}
+			only := r.db.Write(context.WithoutCancel(ctx), func(tx dbschema.Tx) error { return jobs.Guard(ctx, tx) })
+			if !errors.Is(only, jobs.ErrClaimLost) {
+				r.t.Errorf("guard by the context: %v, want ErrClaimLost", only)
 			}
 			return nil // even if it thinks that all is well
 		}
