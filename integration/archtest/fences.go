@@ -74,3 +74,28 @@ func (fe fence) where() string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// checkImportOrder asks for imports in three groups: the standard library,
+// others', ours. goimports keeps groups apart but does not order them.
+func checkImportOrder(t *tree) []Violation {
+	var out []Violation
+	for _, p := range t.packages {
+		for _, f := range p.files {
+			last := 0
+			for _, i := range t.imports(f) {
+				group := 0
+				if first, _, _ := strings.Cut(i.path, "/"); strings.Contains(first, ".") {
+					group = 1
+				}
+				if i.ours != "" {
+					group = 2
+				}
+				if group < last && !f.generated {
+					out = append(out, Violation{f.path, i.line, "import-order", fmt.Sprintf("imports %s too late: first the standard library, then others' packages, ours last", i.path)})
+				}
+				last = max(last, group)
+			}
+		}
+	}
+	return out
+}
