@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/headwater-cloud/headwater/cascade/identity"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
@@ -21,12 +22,21 @@ import (
 
 // front makes the HTTP server with every service mounted. Ready decides /healthz.
 func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
-	policy, err := auth.NewPolicy(t.cfg.Identity.Policy)
+	policy, err := auth.NewPolicy(t.cfg.Identity.Policy, topidentity.Rules())
 	if err != nil {
 		return nil, run.Usage(err)
 	}
-	a := auth.New(t.identity, policy)
-	ids := topidentity.New(topidentity.Config{Store: t.identity, Auth: a, Sites: t.registry, PublicURL: t.cfg.PublicURL})
+	known := topidentity.Config{Store: t.identity, Sites: t.registry, PublicURL: t.cfg.PublicURL}
+	var provider identity.Provider = t.identity
+	if t.cfg.Identity.External.AuthURL != "" {
+		if known.External, err = t.external(); err != nil {
+			return nil, run.Usage(err)
+		}
+		provider = known.External
+	}
+	a := auth.New(provider, policy)
+	known.Auth = a
+	ids := topidentity.New(known)
 	computes := topcompute.New(topcompute.Config{Service: t.compute, Auth: a, PublicURL: t.cfg.PublicURL})
 	operator := admin.New(admin.Config{
 		Sites: t.registry, Jobs: jobs.NewStore(t.db), Audit: t.audit, Version: run.Version(), Caller: a.Caller,
@@ -47,5 +57,13 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 			{Prefix: "/v1", Dialect: faultjson.Operator, Routes: operator.Routes, Audited: true},
 			{Prefix: "/docs", Dialect: faultjson.Operator, Routes: operator.Docs},
 		},
+	})
+}
+
+// external makes the client of the Keystone that Top trusts instead of its own users.
+func (t *top) external() (*auth.External, error) {
+	x := t.cfg.Identity.External
+	return auth.NewExternal(auth.ExternalConfig{
+		AuthURL: x.AuthURL, Username: x.Username, Password: t.cfg.externalPassword, Project: x.Project, Domain: x.Domain, Now: time.Now,
 	})
 }
