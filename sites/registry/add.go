@@ -39,6 +39,7 @@ const (
 	CodeDuplicate    = "duplicate_name"
 	CodeSameCloud    = "cloud_already_registered"
 	CodeUnreachable  = "unreachable"
+	CodeNoKeystone   = "no_keystone"
 	CodeTLS          = "tls_failure"
 	CodeUnauthorized = "credential_refused"
 	CodeNoCompute    = "no_compute_service"
@@ -140,24 +141,18 @@ func (r *Registry) precheck(ctx context.Context, spec Spec, report *Report) erro
 
 // inspect logs in and probes, and judges what it finds.
 func (r *Registry) inspect(ctx context.Context, spec Spec, bare sites.Adaptor, report *Report) {
-	account, err := bare.Account(ctx)
+	caps, err := bare.Probe(ctx) // first: it logs in, and says best what is wrong
+	if err == nil {
+		report.Account, err = bare.Account(ctx)
+	}
 	if err != nil {
 		code, detail := explain(err, spec.Credential.AuthURL)
 		report.refuse(code, "%s", detail)
 		return
 	}
-	caps, err := bare.Probe(ctx)
-	if err != nil {
-		code, detail := explain(err, spec.Credential.AuthURL)
-		if code == CodeUnauthorized {
-			code = CodeProbe
-		}
-		report.refuse(code, "%s", detail)
-		return
-	}
-	report.Account, report.Capabilities = account, caps
+	report.Capabilities = caps
 	report.Region = spec.Credential.Region
-	report.Warnings = append(report.Warnings, caps.Warnings...)
+	report.Warnings = caps.Warnings
 	r.judge(bare, report)
 	report.Zones = probedZones(spec.Name, &report.Capabilities)
 	report.Verbs = Verbs(report.Tenancy, &report.Capabilities)
@@ -177,9 +172,6 @@ func (r *Registry) judge(bare sites.Adaptor, report *Report) {
 		if _, ok := caps.Services[needed]; !ok {
 			report.refuse(CodeNoService, "its catalog has no %s service%s", needed, in)
 		}
-	}
-	if _, ok := caps.Services[sites.BlockStorage]; !ok {
-		report.Warnings = append(report.Warnings, "no block-storage service: no volumes there")
 	}
 	_, maker := sites.As[sites.ProjectMaker](bare)
 	if report.Tenancy == "" {

@@ -184,11 +184,12 @@ func (r *Registry) Probe(ctx context.Context, name ident.SiteID, accept bool) (P
 	}
 	ctx, cancel := context.WithTimeout(ctx, addLimit)
 	defer cancel()
-	account, err := s.adaptor.Account(ctx)
+	// Without decorators: a breaker that keeps tenants' calls away must not keep the operator from looking.
+	account, err := s.bare.Account(ctx)
 	if err != nil {
 		return Probed{}, fmt.Errorf("probe site %s: %w", name, err)
 	}
-	caps, err := s.adaptor.Probe(ctx)
+	caps, err := s.bare.Probe(ctx)
 	if err != nil {
 		return Probed{}, fmt.Errorf("probe site %s: %w", name, err)
 	}

@@ -13,23 +13,50 @@ import (
 	"github.com/headwater-cloud/headwater/sites/fault"
 )
 
-// explain turns a failed login or probe into a code and a sentence for the operator.
+// explain turns a failed login or probe into a code and a sentence for the
+// operator: the adaptor's own where it names the address, which it knows better.
 func explain(err error, authURL string) (code, detail string) {
-	if why := tlsReason(err); why != "" {
-		return CodeTLS, fmt.Sprintf("TLS failure at %s: %s", authURL, why)
+	code, detail = codeOf(err), describe(err)
+	if why := tlsReason(err); why != "" && !strings.Contains(detail, "TLS") {
+		detail = why
+	}
+	if strings.Contains(detail, "://") || code == CodeNoCompute || code == CodeNoService {
+		return code, detail
+	}
+	switch code {
+	case CodeTLS:
+		return code, fmt.Sprintf("TLS failure at %s: %s", authURL, detail)
+	case CodeUnauthorized:
+		return code, fmt.Sprintf("%s refused the credential: %s (wrong user, password, domain or project)", authURL, detail)
+	case CodeUnreachable:
+		return code, fmt.Sprintf("%s does not answer: %s", authURL, netReason(err))
+	}
+	return code, fmt.Sprintf("%s: %s", authURL, detail)
+}
+
+// codeOf classifies a failed login or probe. The adaptor has one kind,
+// BadRequest, for all that is wrong with a site: its words tell more.
+func codeOf(err error) string {
+	text := describe(err)
+	switch {
+	case tlsReason(err) != "" || strings.HasPrefix(text, "TLS failure"):
+		return CodeTLS
+	case strings.Contains(text, "no Keystone"):
+		return CodeNoKeystone
+	case strings.Contains(text, "no compute service"):
+		return CodeNoCompute
+	case strings.Contains(text, "catalog has no "):
+		return CodeNoService
+	case errors.Is(err, context.DeadlineExceeded):
+		return CodeUnreachable
 	}
 	switch fault.KindOf(err) {
 	case fault.Unauthorized:
-		return CodeUnauthorized, fmt.Sprintf("%s refused the credential: %s (wrong user, password, domain or project)", authURL, describe(err))
-	case fault.Unavailable, fault.Ambiguous:
-		return CodeUnreachable, fmt.Sprintf("%s does not answer: %s", authURL, netReason(err))
-	case fault.NotFound:
-		return CodeUnreachable, fmt.Sprintf("%s is no Keystone v3 endpoint: %s", authURL, describe(err))
+		return CodeUnauthorized
+	case fault.Unavailable, fault.Ambiguous, fault.NotFound:
+		return CodeUnreachable
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return CodeUnreachable, fmt.Sprintf("%s did not answer in time", authURL)
-	}
-	return CodeProbe, describe(err)
+	return CodeProbe
 }
 
 // tlsReason returns what is wrong with a site's TLS, or "" when err is about something else.
