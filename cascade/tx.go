@@ -32,8 +32,14 @@ func (c *Core) Commit(ctx context.Context, caller sites.Caller, action string, f
 }
 
 // internal is Commit for the engine's own changes, which no caller made.
+// A job's changes are made only while the job's claim holds (jobs.Guard).
 func (c *Core) internal(ctx context.Context, fn func(tx *Tx) error) error {
-	return c.Commit(ctx, sites.Caller{}, "", fn)
+	return c.Commit(ctx, sites.Caller{}, "", func(tx *Tx) error {
+		if err := jobs.Guard(ctx, tx.Tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
 // Internal is Commit for what workers and reconcilers change by themselves; it leaves no audit event.
