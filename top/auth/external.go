@@ -162,7 +162,7 @@ func (a asking) Validate(ctx context.Context, token string) (*identity.Token, er
 	var body struct {
 		Token externalToken `json:"token"`
 	}
-	_, err = client.Get(ctx, a.e.url.String()+"/auth/tokens?nocatalog=1", &body, &gophercloud.RequestOpts{
+	_, err = client.Get(ctx, a.e.url.String()+"/auth/tokens?nocatalog=1", &body, &gophercloud.RequestOpts{ //nolint:bodyclose // gophercloud closes what it decodes
 		MoreHeaders: map[string]string{"X-Subject-Token": token}, OkCodes: []int{http.StatusOK},
 	})
 	if gophercloud.ResponseCodeIs(err, http.StatusNotFound) {

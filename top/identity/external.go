@@ -117,7 +117,8 @@ func (h *Handler) replace(c echo.Context, body []byte) ([]byte, error) {
 	body = bytes.ReplaceAll(body, []byte(`"`+h.cfg.External.URL().String()), []byte(`"`+h.link(c)))
 	var outer map[string]json.RawMessage
 	var token map[string]json.RawMessage
-	if json.Unmarshal(body, &outer) != nil || json.Unmarshal(outer["token"], &token) != nil || token["catalog"] == nil {
+	isToken := json.Unmarshal(body, &outer) == nil && json.Unmarshal(outer["token"], &token) == nil
+	if !isToken || token["catalog"] == nil {
 		return body, nil
 	}
 	catalog, err := h.catalog(c)
