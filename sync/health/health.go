@@ -34,8 +34,9 @@ const (
 	InDoubt = 3 * time.Second
 	// CheckLimit bounds one check; a service that takes longer does not answer.
 	CheckLimit = 8 * time.Second
-	// ProbeEvery is the pause between full probes of what a site offers.
-	ProbeEvery = 10 * time.Minute
+	// ProbeEvery is the pause between full probes of what a site offers: placement is told by them how much room
+	// there is. A probe is some thirty small requests.
+	ProbeEvery = 2 * time.Minute
 	// ProbeAgain is the pause after a probe that failed or found less than before.
 	ProbeAgain = time.Minute
 	// HintEvery is how often a caller's report may hasten the check of one site.

@@ -271,14 +271,15 @@ func (r *reader) region(entry map[string]any) string {
 		r.refuse("regions", "there are %d: say with region_name (or --region) which one is meant", len(list))
 		return ""
 	}
-	for _, item := range list {
-		if m, ok := item.(map[string]any); ok {
-			item = m["name"]
-		}
-		name, _ := item.(string)
-		return name
+	if len(list) == 0 {
+		return ""
 	}
-	return ""
+	item := list[0]
+	if m, ok := item.(map[string]any); ok {
+		item = m["name"]
+	}
+	name, _ := item.(string)
+	return name
 }
 
 // check refuses ways to log in that Headwater does not know, and says what is missing for the one that is meant.
