@@ -1,0 +1,493 @@
+package compute
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+
+	engine "github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/top/wire"
+)
+
+// The parts of a server: metadata, tags, addresses, volumes, ports, history.
+
+func (k *call) find() (*engine.Server, error) {
+	return k.h.service.Server(k.ctx(), k.caller, k.id())
+}
+
+func listMetadata(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"metadata": orEmpty(one.Spec.Metadata)})
+}
+
+// writeMetadata handles PUT (replace all) and POST (change some) of a server's metadata.
+func writeMetadata(replace bool) func(*call) error {
+	return func(k *call) error {
+		m, err := k.wholeObject("metadata")
+		if err != nil {
+			return err
+		}
+		out, err := k.h.service.SetMetadata(k.ctx(), k.caller, k.id(), func(now map[string]string) (map[string]string, error) {
+			if replace {
+				return m, nil
+			}
+			maps.Copy(now, m)
+			return now, nil
+		})
+		if err != nil {
+			return err
+		}
+		return k.ok(object{"metadata": out})
+	}
+}
+
+// wholeObject reads {"key": {text: text}}.
+func (k *call) wholeObject(key string) (map[string]string, error) {
+	m, err := wire.Body(k.Context)
+	if err != nil {
+		return nil, err
+	}
+	var out map[string]string
+	if err := m.Take(key, &out); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return nil, wire.BadRequest("Invalid input for field/attribute %s. '%s' is a required property", key, key)
+	}
+	return out, checkAll(closed(m), checkMetadata(out))
+}
+
+func showMetadatum(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	value, ok := one.Spec.Metadata[k.Param("key")]
+	if !ok {
+		return fault.New(fault.NotFound, "top/compute", "Metadata item was not found")
+	}
+	return k.ok(object{"meta": map[string]string{k.Param("key"): value}})
+}
+
+func putMetadatum(k *call) error {
+	m, err := k.wholeObject("meta")
+	if err != nil {
+		return err
+	}
+	key := k.Param("key")
+	value, ok := m[key]
+	if !ok || len(m) != 1 {
+		return wire.BadRequest("Request body and URI mismatch")
+	}
+	_, err = k.h.service.SetMetadata(k.ctx(), k.caller, k.id(), func(now map[string]string) (map[string]string, error) {
+		now[key] = value
+		return now, nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"meta": m})
+}
+
+func deleteMetadatum(k *call) error {
+	_, err := k.h.service.SetMetadata(k.ctx(), k.caller, k.id(), func(now map[string]string) (map[string]string, error) {
+		if _, ok := now[k.Param("key")]; !ok {
+			return nil, fault.New(fault.NotFound, "top/compute", "Metadata item was not found")
+		}
+		delete(now, k.Param("key"))
+		return now, nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.NoContent(http.StatusNoContent)
+}
+
+func listTags(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"tags": append([]string{}, one.Spec.Tags...)})
+}
+
+func replaceTags(k *call) error {
+	m, err := wire.Body(k.Context)
+	if err != nil {
+		return err
+	}
+	var tags []string
+	if err := m.Take("tags", &tags); err != nil {
+		return err
+	}
+	if tags == nil {
+		return wire.BadRequest("Invalid input for field/attribute tags. 'tags' is a required property")
+	}
+	for i, t := range tags {
+		if err := checkTag(t); err != nil {
+			return err
+		}
+		if slices.Contains(tags[:i], t) {
+			return wire.BadRequest("Invalid input for field/attribute tags. Value: %s is there twice", t)
+		}
+	}
+	if err := closed(m); err != nil {
+		return err
+	}
+	out, err := k.h.service.SetTags(k.ctx(), k.caller, k.id(), func([]string) ([]string, error) { return tags, nil })
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"tags": append([]string{}, out...)})
+}
+
+func deleteTags(k *call) error {
+	if _, err := k.h.service.SetTags(k.ctx(), k.caller, k.id(), func([]string) ([]string, error) { return nil, nil }); err != nil {
+		return err
+	}
+	return k.NoContent(http.StatusNoContent)
+}
+
+func noTag(k *call) error {
+	return fault.New(fault.NotFound, "top/compute", "Server %s has no tag '%s'", k.id(), k.Param("tag"))
+}
+
+func showTag(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(one.Spec.Tags, k.Param("tag")) {
+		return noTag(k)
+	}
+	return k.NoContent(http.StatusNoContent)
+}
+
+func putTag(k *call) error {
+	tag, status := k.Param("tag"), http.StatusNoContent
+	if err := checkTag(tag); err != nil {
+		return err
+	}
+	_, err := k.h.service.SetTags(k.ctx(), k.caller, k.id(), func(now []string) ([]string, error) {
+		status = http.StatusNoContent
+		if slices.Contains(now, tag) {
+			return now, nil
+		}
+		status = http.StatusCreated
+		return append(now, tag), nil
+	})
+	if err != nil {
+		return err
+	}
+	if status == http.StatusCreated {
+		k.Response().Header().Set("Location", k.versioned()+"/servers/"+k.id()+"/tags/"+tag)
+	}
+	return k.NoContent(status)
+}
+
+func deleteTag(k *call) error {
+	_, err := k.h.service.SetTags(k.ctx(), k.caller, k.id(), func(now []string) ([]string, error) {
+		if !slices.Contains(now, k.Param("tag")) {
+			return nil, noTag(k)
+		}
+		return slices.DeleteFunc(now, func(t string) bool { return t == k.Param("tag") }), nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.NoContent(http.StatusNoContent)
+}
+
+func (k *call) addresses() (map[string][]object, error) {
+	one, err := k.find()
+	if err != nil {
+		return nil, err
+	}
+	ports, err := k.h.service.Addresses(k.ctx(), one.ID)
+	return addresses(one, ports[one.ID], false), err
+}
+
+func listIPs(k *call) error {
+	all, err := k.addresses()
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"addresses": all})
+}
+
+func showIPs(k *call) error {
+	all, err := k.addresses()
+	if err != nil {
+		return err
+	}
+	name := k.Param("network")
+	if _, ok := all[name]; !ok {
+		return fault.New(fault.NotFound, "top/compute", "Instance is not a member of specified network")
+	}
+	return k.ok(object{name: all[name]})
+}
+
+func serverGroups(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	names, err := k.h.service.GroupNames(k.ctx(), one.Spec.Groups)
+	if err != nil {
+		return err
+	}
+	out := []object{}
+	for _, id := range one.Spec.Groups {
+		out = append(out, object{"id": id, "name": names[id], "description": "", "tenant_id": one.ProjectID, "rules": []object{}})
+	}
+	return k.ok(object{"security_groups": out})
+}
+
+func (k *call) attachment(one *engine.Server, u engine.VolumeUse) object {
+	o := object{"id": u.ID, "volumeId": u.ID, "serverId": one.ID, "device": orNull(u.Device)}
+	if k.v.AtLeast(70) {
+		o["tag"] = orNull(u.Tag)
+	}
+	if k.v.AtLeast(79) {
+		o["delete_on_termination"] = u.Delete
+	}
+	if k.v.AtLeast(89) {
+		delete(o, "id")
+		o["attachment_id"], o["bdm_uuid"] = u.ID, u.ID
+	}
+	return o
+}
+
+func listAttachments(k *call) error {
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	out := []object{}
+	for _, u := range one.Spec.Volumes {
+		out = append(out, k.attachment(one, u))
+	}
+	return k.ok(object{"volumeAttachments": out})
+}
+
+func showAttachment(k *call) error {
+	one, u, err := k.h.service.Attachment(k.ctx(), k.caller, k.id(), k.Param("volume"))
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"volumeAttachment": k.attachment(one, u)})
+}
+
+func createAttachment(k *call) error {
+	m, err := k.object("volumeAttachment")
+	if err != nil {
+		return err
+	}
+	var use engine.VolumeUse
+	var device, tag *string
+	var remove wire.Bool
+	fields := []wire.Field{{Key: "volumeId", Into: &use.ID}, {Key: "device", Into: &device}}
+	if k.v.AtLeast(49) {
+		fields = append(fields, wire.Field{Key: "tag", Into: &tag})
+	}
+	if k.v.AtLeast(79) {
+		fields = append(fields, wire.Field{Key: "delete_on_termination", Into: &remove})
+	}
+	if err := m.TakeAll(fields...); err != nil {
+		return err
+	}
+	if err := closed(m); err != nil {
+		return err
+	}
+	if use.ID == "" {
+		return wire.BadRequest("Invalid input for field/attribute volumeAttachment. 'volumeId' is a required property")
+	}
+	use.Device, use.Tag, use.Delete = deref(device), deref(tag), bool(remove)
+	if use, err = k.h.service.AttachVolume(k.ctx(), k.caller, k.id(), use); err != nil {
+		return err
+	}
+	one, err := k.find()
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"volumeAttachment": k.attachment(one, use)})
+}
+
+func deleteAttachment(k *call) error {
+	if err := k.h.service.DetachVolume(k.ctx(), k.caller, k.id(), k.Param("volume")); err != nil {
+		return err
+	}
+	return k.accepted()
+}
+
+// swapVolume refuses what only a site's own block storage may ask (Nova's policy: the service role).
+func swapVolume(k *call) error {
+	if _, _, err := k.h.service.Attachment(k.ctx(), k.caller, k.id(), k.Param("volume")); err != nil {
+		return err
+	}
+	return fault.New(fault.Conflict, "top/compute", "Attached volumes are not swapped through Top: retype or migrate the volume at its site.")
+}
+
+func (k *call) port(i engine.Interface) object {
+	fixed := []object{}
+	for _, f := range i.Fixed {
+		fixed = append(fixed, object{"subnet_id": f.Subnet, "ip_address": f.IP})
+	}
+	o := object{"port_id": i.Port, "net_id": i.Network, "mac_addr": i.MAC, "port_state": i.Status, "fixed_ips": fixed}
+	if k.v.AtLeast(70) {
+		o["tag"] = nil
+	}
+	return o
+}
+
+func listInterfaces(k *call) error {
+	list, err := k.h.service.Interfaces(k.ctx(), k.caller, k.id())
+	if err != nil {
+		return err
+	}
+	out := []object{}
+	for _, i := range list {
+		out = append(out, k.port(i))
+	}
+	return k.ok(object{"interfaceAttachments": out})
+}
+
+func showInterface(k *call) error {
+	i, err := k.h.service.Interface(k.ctx(), k.caller, k.id(), k.Param("port"))
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"interfaceAttachment": k.port(i)})
+}
+
+func createInterface(k *call) error {
+	m, err := wire.Body(k.Context)
+	if err != nil {
+		return err
+	}
+	var in *struct {
+		Port  string `json:"port_id"`
+		Net   string `json:"net_id"`
+		Fixed []struct {
+			IP string `json:"ip_address"`
+		} `json:"fixed_ips"`
+		Tag string `json:"tag"`
+	}
+	if err := m.Take("interfaceAttachment", &in); err != nil {
+		return err
+	}
+	want := engine.AttachRequest{}
+	if in != nil {
+		if in.Port != "" && (in.Net != "" || len(in.Fixed) > 0) || in.Net == "" && len(in.Fixed) > 0 || len(in.Fixed) > 1 {
+			return wire.BadRequest("Must not input both network_id and port_id; fixed_ips takes one address together with net_id.")
+		}
+		want = engine.AttachRequest{Port: in.Port, Network: in.Net, Tag: in.Tag}
+		if len(in.Fixed) == 1 {
+			want.FixedIP = in.Fixed[0].IP
+		}
+	}
+	i, err := k.h.service.AttachInterface(k.ctx(), k.caller, k.id(), want)
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"interfaceAttachment": k.port(i)})
+}
+
+func deleteInterface(k *call) error {
+	if err := k.h.service.DetachInterface(k.ctx(), k.caller, k.id(), k.Param("port")); err != nil {
+		return err
+	}
+	return k.accepted()
+}
+
+func showPassword(k *call) error {
+	text, err := k.h.service.Password(k.ctx(), k.caller, k.id(), false)
+	if err != nil {
+		return err
+	}
+	return k.ok(object{"password": text})
+}
+
+func clearPassword(k *call) error {
+	if _, err := k.h.service.Password(k.ctx(), k.caller, k.id(), true); err != nil {
+		return err
+	}
+	return k.NoContent(http.StatusNoContent)
+}
+
+func diagnostics(k *call) error {
+	d, err := k.h.service.Diagnostics(k.ctx(), k.caller, k.id())
+	if err != nil {
+		return err
+	}
+	return k.ok(d)
+}
+
+func (k *call) action(one *engine.Server, a engine.Action, events bool) object {
+	o := object{
+		"action": a.Name, "instance_uuid": one.ID, "request_id": a.RequestID, "user_id": a.UserID, "project_id": a.ProjectID,
+		"start_time": wire.Micros(a.Start), "message": orNull(a.Message),
+	}
+	if k.v.AtLeast(58) {
+		o["updated_at"] = wire.Micros(a.Updated)
+	}
+	if !events {
+		return o
+	}
+	list := []object{}
+	for _, e := range a.Events {
+		item := object{"event": e.Name, "start_time": wire.Micros(e.Start), "finish_time": wire.Micros(e.Finish), "result": orNull(e.Result)}
+		if k.v.AtLeast(51) {
+			item["hostId"] = observed(one, "hostId", "")
+		}
+		if k.caller.Admin() {
+			item["traceback"], item["host"] = nil, orNull(string(one.Site))
+		}
+		if k.v.AtLeast(84) {
+			item["details"] = nil
+		}
+		list = append(list, item)
+	}
+	o["events"] = list
+	return o
+}
+
+func listActions(k *call) error {
+	p, err := k.page()
+	if err != nil {
+		return err
+	}
+	one, all, err := k.h.service.Actions(k.ctx(), k.caller, k.id())
+	if err != nil {
+		return err
+	}
+	out := []object{}
+	skip := p.Marker != "" && k.v.AtLeast(58)
+	for _, a := range all {
+		if skip {
+			skip = a.RequestID != p.Marker
+			continue
+		}
+		if len(out) < p.Limit {
+			out = append(out, k.action(one, a, false))
+		}
+	}
+	return k.ok(object{"instanceActions": out})
+}
+
+func showAction(k *call) error {
+	one, all, err := k.h.service.Actions(k.ctx(), k.caller, k.id())
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if a.RequestID == k.Param("request") {
+			return k.ok(object{"instanceAction": k.action(one, a, true)})
+		}
+	}
+	return fault.New(fault.NotFound, "top/compute", "Action %s not found", k.Param("request"))
+}
