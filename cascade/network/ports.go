@@ -73,13 +73,15 @@ func (s *Service) insertPort(tx *cascade.Tx, f Fields, site ident.SiteID) (*inde
 	if err != nil {
 		return nil, err
 	}
-	r := newRow(sites.Port, tx.Caller, f)
-	spec := PortSpec{AdminStateUp: true, PortSecurity: true}
-	if site == "" {
-		if ns, err := SpecOf[NetworkSpec](network); err == nil {
-			spec.PortSecurity = ns.PortSecurity
-		}
+	ns, err := SpecOf[NetworkSpec](network)
+	if err != nil {
+		return nil, err
 	}
+	if ns.External && !ns.Shared && !tx.Caller.Admin() {
+		return nil, typed(fault.Forbidden, "HTTPForbidden", "Tenant %s not allowed to create port on this network", tx.Caller.ProjectID)
+	}
+	r := newRow(sites.Port, tx.Caller, f)
+	spec := PortSpec{AdminStateUp: true, PortSecurity: site != "" || ns.PortSecurity}
 	if err := overlay(&spec, portFields(f)); err != nil {
 		return nil, err
 	}

@@ -69,6 +69,16 @@ func (s *Store) Figures(ctx context.Context, project string) (map[string]Figure,
 	return out, nil
 }
 
+// Projects returns the projects that have limits of their own, in order.
+func (s *Store) Projects(ctx context.Context) ([]string, error) {
+	var out []string
+	err := s.db.Read(ctx).Model(&dbschema.QuotaLimit{}).Distinct("project_id").Order("project_id").Pluck("project_id", &out).Error
+	if err != nil {
+		return nil, fmt.Errorf("list projects with quotas: %w", err)
+	}
+	return out, nil
+}
+
 // Reserve takes what a new resource needs. It returns fault.OverQuota, naming
 // the resource, when a limit would be passed. Call it first in a transaction (lock order: quota, resource, job).
 func (s *Store) Reserve(tx dbschema.Tx, project string, need map[string]int64) error {

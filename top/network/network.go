@@ -1,0 +1,68 @@
+// Package network is Neutron's API v2.0 over Top: it decodes and validates the
+// form of a request as Neutron's attribute maps do, asks whether the caller may,
+// calls cascade/network, and shows rows in Neutron's words. It owns no state.
+package network
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headwater-cloud/headwater/cascade/network"
+	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/top/auth"
+	"github.com/headwater-cloud/headwater/top/faultjson"
+	"github.com/headwater-cloud/headwater/top/wire"
+)
+
+// Config is what a Handler is made of.
+type Config struct {
+	Service *network.Service
+	Auth    *auth.Authenticator
+	// PublicURL is how clients reach Top, without a path; "" takes it from each request.
+	PublicURL string
+}
+
+// Handler serves the API.
+type Handler struct {
+	cfg         Config
+	service     *network.Service
+	collections []*collection
+}
+
+// New returns a Handler.
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg, service: cfg.Service}
+	h.collections = h.tables()
+	return h
+}
+
+// base is the address of the API as the client used it: ".../network/v2.0".
+func (h *Handler) base(c echo.Context) string {
+	return wire.Base(c, h.cfg.PublicURL) + "/network/v2.0"
+}
+
+// bad is a request that Neutron's controllers refuse before any plugin sees it.
+func bad(format string, args ...any) error {
+	return faultjson.Typed("HTTPBadRequest", fault.New(fault.BadRequest, "top/network", format, args...))
+}
+
+func notThere() error {
+	return faultjson.Typed("HTTPNotFound", fault.New(fault.NotFound, "top/network", "The resource could not be found."))
+}
+
+// preconditions renders the one answer that no fault.Kind says: a revision that is not the row's is 412.
+func preconditions(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := next(c)
+		var stale *network.RevisionError
+		if !errors.As(err, &stale) {
+			return err
+		}
+		asked := faultjson.Asked{Service: faultjson.Network, RequestID: ident.RequestID(c.Request().Context())}
+		faultjson.RenderStatus(asked, http.StatusPreconditionFailed, stale.Error(), stale.NeutronType()).WriteTo(c.Response())
+		return nil
+	}
+}
