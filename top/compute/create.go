@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"path"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	engine "github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
@@ -44,9 +47,18 @@ type created struct {
 	groups      any // security_groups as they were written
 }
 
-// ParseCreate decodes the body of a create request as the newest microversion
-// reads it, for the placement's explanation.
-func ParseCreate(body map[string]any) (engine.CreateRequest, error) {
+// Explain says where placement would put the servers of a normal create request,
+// and why, by the code that a create uses; it records nothing.
+func (h *Handler) Explain(ctx context.Context, caller sites.Caller, body map[string]any, by engine.Explainer) (placement.Decision, error) {
+	req, err := parseCreate(caller, body)
+	if err != nil {
+		return placement.Decision{}, err
+	}
+	return h.service.Explain(ctx, caller, req, by)
+}
+
+// parseCreate reads a create request as the newest microversion does, but that networks may be absent.
+func parseCreate(caller sites.Caller, body map[string]any) (engine.CreateRequest, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return engine.CreateRequest{}, wire.BadRequest("The body is no JSON object.")
@@ -58,7 +70,7 @@ func ParseCreate(body map[string]any) (engine.CreateRequest, error) {
 	if err := outer.Take("server", &inner); err != nil || inner == nil {
 		return engine.CreateRequest{}, wire.BadRequest("The body has no member \"server\".")
 	}
-	k := &call{v: wire.Version{Major: 2, Minor: 36}} // networks may be absent
+	k := &call{v: dialect.Max, caller: caller, explains: true}
 	in, err := k.readCreate(inner, outer)
 	return in.req, err
 }
@@ -237,7 +249,7 @@ func (k *call) readDevices(m, rest wire.Members, r *engine.CreateRequest) error 
 func (k *call) readNetworks(m wire.Members, r *engine.CreateRequest) error {
 	raw, ok := m["networks"]
 	if !ok {
-		if k.v.AtLeast(37) {
+		if k.v.AtLeast(37) && !k.explains {
 			return wire.BadRequest("Invalid input for field/attribute server. 'networks' is a required property")
 		}
 		return nil

@@ -55,6 +55,8 @@ type call struct {
 	who    *auth.Who
 	caller sites.Caller
 	v      wire.Version
+	// explains says that nothing is made: what a create may leave to the site may be absent.
+	explains bool
 }
 
 // do makes a route of a function: it negotiates the microversion and applies the rule of that name.

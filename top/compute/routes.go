@@ -4,14 +4,7 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/headwater-cloud/headwater/top/auth"
 )
-
-// Rules are the rules of this service's routes that the house's pattern (auth.DefaultRules) does not make.
-func Rules() auth.Rules {
-	return auth.Rules{"get_server_password": auth.Reader, "clear_server_password": auth.Member, "get_server_diagnostics": auth.Admin, "get_server_action": auth.Reader}
-}
 
 // route is one line of the table of routes.
 type route struct {
@@ -59,12 +52,12 @@ func routes() []route {
 		{get, "/servers/:id/ips", "get_server", listIPs},
 		{get, "/servers/:id/ips/:network", "get_server", showIPs},
 		{get, "/servers/:id/os-security-groups", "get_server", serverGroups},
-		{get, "/servers/:id/diagnostics", "get_server_diagnostics", diagnostics},
-		{get, "/servers/:id/os-server-password", "get_server_password", showPassword},
-		{del, "/servers/:id/os-server-password", "clear_server_password", clearPassword},
+		{get, "/servers/:id/diagnostics", "get_hypervisor", diagnostics},
+		{get, "/servers/:id/os-server-password", "get_server", showPassword},
+		{del, "/servers/:id/os-server-password", "update_server", clearPassword},
 		{post, "/servers/:id/remote-consoles", "get_console", from(6, remoteConsole)},
-		{get, "/servers/:id/os-instance-actions", "get_server_action", listActions},
-		{get, "/servers/:id/os-instance-actions/:request", "get_server_action", showAction},
+		{get, "/servers/:id/os-instance-actions", "get_server", listActions},
+		{get, "/servers/:id/os-instance-actions/:request", "get_server", showAction},
 
 		{get, "/servers/:id/os-volume_attachments", "get_volume_attachment", listAttachments},
 		{post, "/servers/:id/os-volume_attachments", "create_volume_attachment", createAttachment},
