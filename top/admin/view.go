@@ -48,18 +48,18 @@ type siteView struct {
 	Draining bool         `json:"draining" doc:"It takes nothing new."`
 	Capacity capacityView `json:"capacity"`
 
-	Enabled      *bool           `json:"enabled,omitempty"`
-	State        string          `json:"state,omitempty" enum:"active,removing"`
-	Tenancy      string          `json:"tenancy,omitempty" enum:"project,static,shared"`
-	Region       string          `json:"region,omitempty" doc:"The region in the site's own catalog."`
-	AuthURL      string          `json:"auth_url,omitempty"`
-	Account      *accountView    `json:"account,omitempty"`
-	Warnings     []string        `json:"warnings,omitempty" doc:"What will not work there."`
-	Verbs        []registry.Verb `json:"verbs,omitempty" doc:"What the tenancy makes exact, mapped or refused."`
-	Capabilities any             `json:"capabilities,omitempty" doc:"What the last probe found."`
-	ProbedAt     *time.Time      `json:"probed_at,omitempty"`
-	CreatedAt    *time.Time      `json:"created_at,omitempty"`
-	UpdatedAt    *time.Time      `json:"updated_at,omitempty"`
+	Enabled      *bool               `json:"enabled,omitempty"`
+	State        string              `json:"state,omitempty" enum:"active,removing"`
+	Tenancy      string              `json:"tenancy,omitempty" enum:"project,static,shared"`
+	Region       string              `json:"region,omitempty" doc:"The region in the site's own catalog."`
+	AuthURL      string              `json:"auth_url,omitempty"`
+	Account      *accountView        `json:"account,omitempty"`
+	Warnings     []string            `json:"warnings,omitempty" doc:"What will not work there."`
+	Verbs        []registry.Verb     `json:"verbs,omitempty" doc:"What the tenancy makes exact, mapped or refused."`
+	Capabilities *sites.Capabilities `json:"capabilities,omitempty" doc:"What the last probe found."`
+	ProbedAt     *time.Time          `json:"probed_at,omitempty"`
+	CreatedAt    *time.Time          `json:"created_at,omitempty"`
+	UpdatedAt    *time.Time          `json:"updated_at,omitempty"`
 }
 
 type healthView struct {
@@ -158,15 +158,15 @@ func viewZones(zones []registry.Zone) []zoneView {
 
 // reportView is what adding a site, or replacing its account, found.
 type reportView struct {
-	Site         string          `json:"site"`
-	DryRun       bool            `json:"dry_run"`
-	Tenancy      string          `json:"tenancy" enum:"project,static,shared"`
-	Region       string          `json:"region"`
-	Account      *accountView    `json:"account"`
-	Warnings     []string        `json:"warnings,omitempty"`
-	Zones        []zoneView      `json:"zones"`
-	Verbs        []registry.Verb `json:"verbs"`
-	Capabilities any             `json:"capabilities"`
+	Site         string              `json:"site"`
+	DryRun       bool                `json:"dry_run"`
+	Tenancy      string              `json:"tenancy" enum:"project,static,shared"`
+	Region       string              `json:"region"`
+	Account      *accountView        `json:"account"`
+	Warnings     []string            `json:"warnings,omitempty"`
+	Zones        []zoneView          `json:"zones"`
+	Verbs        []registry.Verb     `json:"verbs"`
+	Capabilities *sites.Capabilities `json:"capabilities"`
 }
 
 func viewReport(r *registry.Report, dry bool) reportView {

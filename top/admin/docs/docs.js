@@ -42,8 +42,9 @@ function note(s) {
   return parts.join(" ");
 }
 
-// fields draws an object's members, each object in it folded; depth ends what refers to itself.
-function fields(doc, schema, depth) {
+// fields draws an object's members, each object in it folded; depth ends what refers to itself. Only what a client sends
+// has required members.
+function fields(doc, schema, depth, sent) {
   let s = resolve(doc, schema);
   if ([].concat(s.type).includes("array")) s = resolve(doc, s.items || {});
   const members = Object.entries(s.properties || {});
@@ -51,12 +52,12 @@ function fields(doc, schema, depth) {
   const table = el("table");
   for (const [name, member] of members) {
     const m = resolve(doc, member);
-    const needed = (s.required || []).includes(name) ? el("span", { class: "need" }, " required") : "";
+    const needed = sent && (s.required || []).includes(name) ? el("span", { class: "need" }, " required") : "";
     const inner = [].concat(m.type).includes("array") ? resolve(doc, m.items || {}) : m;
     const about = el("td", {}, note(Object.assign({}, m, member.description ? { description: member.description } : {})));
     if (inner.properties && depth < 5) {
       const fold = el("details", {}, el("summary", {}, "members"));
-      fold.addEventListener("toggle", () => { if (fold.open && fold.childElementCount === 1) fold.append(fields(doc, inner, depth + 1)); });
+      fold.addEventListener("toggle", () => { if (fold.open && fold.childElementCount === 1) fold.append(fields(doc, inner, depth + 1, sent)); });
       about.append(fold);
     }
     table.append(el("tr", {}, el("td", {}, el("code", {}, name), needed), el("td", {}, typeName(doc, member)), about));
@@ -89,12 +90,12 @@ function operation(doc, path, method, op) {
   if (op.description) section.append(el("p", {}, op.description));
   if (op.parameters && op.parameters.length) section.append(el("h4", {}, "Parameters"), parameters(op.parameters, doc));
   const body = op.requestBody && Object.values(op.requestBody.content)[0];
-  if (body) section.append(el("h4", {}, "Body"), fields(doc, body.schema, 0));
+  if (body) section.append(el("h4", {}, "Body"), fields(doc, body.schema, 0, true));
   for (const [status, answer] of Object.entries(op.responses || {})) {
     if (status === "default") continue;
     section.append(el("h4", {}, "Answer " + status));
     const content = answer.content && Object.values(answer.content)[0];
-    section.append(content ? fields(doc, content.schema, 0) : el("p", {}, answer.description || "No body."));
+    section.append(content ? fields(doc, content.schema, 0, false) : el("p", {}, answer.description || "No body."));
   }
   section.append(el("h4", {}, "Try"), el("pre", {}, curl(doc, path, method, op)));
   return section;
