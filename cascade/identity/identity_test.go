@@ -167,6 +167,9 @@ func TestLoginRefused(t *testing.T) {
 			"unknown token":    {Token: "hwt_nonsense"},
 			"long token":       {Token: ident.Secret(strings.Repeat("x", 4096))},
 			"unknown app cred": {Credential: &CredentialProof{ID: "nope", Secret: "x"}},
+			"NUL in a name":    password("an\x00n", "ann-pw", "demo"),
+			"NUL in a scope":   password("ann", "ann-pw", "de\x00mo"),
+			"NUL in an id":     {Credential: &CredentialProof{ID: "\x00", Secret: "x"}},
 			"long password":    password("ann", strings.Repeat("x", 5000), "demo"),
 		} {
 			_, err := w.Login(t.Context(), l)

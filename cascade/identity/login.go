@@ -15,6 +15,11 @@ type Named struct {
 	ID, Name, DomainID, DomainName string
 }
 
+// storable reports whether the texts can be in the database at all: PostgreSQL refuses even to look for others.
+func (n Named) storable() bool {
+	return storable(n.ID) && storable(n.Name) && storable(n.DomainID) && storable(n.DomainName)
+}
+
 // Scope says what a token shall be good for. At most one of Project and Domain
 // is set; with neither, the user's default project serves unless Unscoped is set.
 type Scope struct {

@@ -31,8 +31,10 @@ func checkName(kind, name string, limit int) error {
 	return nil
 }
 
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
 func checkText(member, text string, limit int) error {
-	if len(text) > limit || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+	if len(text) > limit || !storable(text) {
 		return badRequest("%s must be text of at most %d bytes.", member, limit)
 	}
 	return nil

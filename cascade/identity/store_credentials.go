@@ -151,6 +151,9 @@ func (s *Store) findCredential(ctx context.Context, p CredentialProof) (Credenti
 	if p.ID != "" {
 		return s.credential(ctx, p.ID)
 	}
+	if !storable(p.Name) {
+		return Credential{}, notFound("application credential", "")
+	}
 	user, err := s.findUser(ctx, p.User)
 	if err != nil {
 		return Credential{}, err

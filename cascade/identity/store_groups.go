@@ -31,7 +31,7 @@ func (s *Store) CreateGroup(ctx context.Context, g Group) (Group, error) {
 	if g.DomainID == "" {
 		g.DomainID = DefaultDomain
 	}
-	if err := errors.Join(checkName("group", g.Name, maxProjectName), checkText("description", g.Description, maxDescription)); err != nil {
+	if err := errors.Join(checkName("group", g.Name, maxProjectName), checkText("description", g.Description, maxDescription), checkText("domain_id", g.DomainID, maxName)); err != nil {
 		return Group{}, err
 	}
 	extra, err := encodeExtra(g.Extra)

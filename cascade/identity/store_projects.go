@@ -25,6 +25,10 @@ func toProject(r dbschema.IdentityProject) Project {
 // first reads one row, or returns fault.NotFound in Keystone's words.
 func first[R any](on *gorm.DB, kind, id string) (R, error) {
 	var rows []R
+	if !storable(id) {
+		var none R
+		return none, fault.New(fault.NotFound, "cascade/identity", "Could not find the %s.", kind)
+	}
 	if err := on.Limit(1).Find(&rows).Error; err != nil {
 		var none R
 		return none, fmt.Errorf("read %s: %w", kind, err)
@@ -158,7 +162,8 @@ func (s *Store) CreateProject(ctx context.Context, p Project) (Project, error) {
 	if p.DomainID == "" {
 		p.DomainID = DefaultDomain
 	}
-	if err := errors.Join(checkName("project", p.Name, maxProjectName), checkText("description", p.Description, maxDescription)); err != nil {
+	if err := errors.Join(checkName("project", p.Name, maxProjectName), checkText("description", p.Description, maxDescription),
+		checkText("domain_id", p.DomainID, maxName)); err != nil {
 		return Project{}, err
 	}
 	tags, err := checkTags(p.Tags)
@@ -303,6 +308,9 @@ func (s *Store) findDomain(ctx context.Context, id, name string) (Domain, error)
 }
 
 func (s *Store) findProject(ctx context.Context, n Named) (Project, error) {
+	if !n.storable() {
+		return Project{}, notFound("project", "")
+	}
 	if n.ID != "" {
 		return s.Project(ctx, n.ID)
 	}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/headwater-cloud/headwater/dbschema"
@@ -30,7 +31,7 @@ func (s *Store) createUser(ctx context.Context, u User, password ident.Secret, m
 	if err := checkName("user", u.Name, maxName); err != nil {
 		return User{}, err
 	}
-	if err := checkText("default_project_id", u.DefaultProjectID, maxName); err != nil {
+	if err := errors.Join(checkText("default_project_id", u.DefaultProjectID, maxName), checkText("domain_id", u.DomainID, maxName)); err != nil {
 		return User{}, err
 	}
 	extra, err := encodeExtra(u.Extra)
@@ -116,6 +117,11 @@ func (s *Store) UpdateUser(ctx context.Context, id string, c UserChange) (User, 
 	if _, err := s.User(ctx, id); err != nil { // before the costly hash
 		return User{}, err
 	}
+	if c.DefaultProjectID != nil {
+		if err := checkText("default_project_id", *c.DefaultProjectID, maxName); err != nil {
+			return User{}, err
+		}
+	}
 	var hash string
 	if c.Password != nil {
 		var err error
@@ -174,6 +180,9 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 
 // findUser returns the row of a user by id or by name and domain; an empty row with fault.NotFound.
 func (s *Store) findUser(ctx context.Context, n Named) (dbschema.IdentityUser, error) {
+	if !n.storable() {
+		return dbschema.IdentityUser{}, notFound("user", "")
+	}
 	on := s.db.Read(ctx)
 	if n.ID != "" {
 		return first[dbschema.IdentityUser](on.Where("id = ?", n.ID), "user", n.ID)

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ type throttle struct {
 	now func() time.Time
 
 	mu    sync.Mutex // guards the fields below
-	tries map[string]*tries
+	tries map[[sha256.Size]byte]*tries
 }
 
 type tries struct {
@@ -37,19 +38,20 @@ type tries struct {
 }
 
 func newThrottle(now func() time.Time) *throttle {
-	return &throttle{now: now, tries: map[string]*tries{}}
+	return &throttle{now: now, tries: map[[sha256.Size]byte]*tries{}}
 }
 
 type login struct{ name, address string }
 
-func (l login) keys() [2]struct {
-	key  string
+// counter is what one kind of failure is counted under and how many are free. The
+// key is a hash, because a name is as long as its sender likes.
+type counter struct {
+	key  [sha256.Size]byte
 	free int
-} {
-	return [2]struct {
-		key  string
-		free int
-	}{{l.name + "\x00" + l.address, freeTries}, {l.name, freeEverywhere}}
+}
+
+func (l login) counters() [2]counter {
+	return [2]counter{{keyOf(l.name + "\x00" + l.address), freeTries}, {keyOf(l.name), freeEverywhere}}
 }
 
 // allow returns nil when a try may be made now, else fault.Unauthorized with the wait.
@@ -57,7 +59,7 @@ func (t *throttle) allow(l login) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for _, k := range l.keys() {
+	for _, k := range l.counters() {
 		if e := t.tries[k.key]; e != nil && now.Before(e.until) {
 			wait := int(e.until.Sub(now)/time.Second) + 1
 			err := fault.New(fault.Unauthorized, "cascade/identity.Login",
@@ -74,7 +76,7 @@ func (t *throttle) failed(l login) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for _, k := range l.keys() {
+	for _, k := range l.counters() {
 		e := t.tries[k.key]
 		if e == nil || now.Sub(e.last) > forgetAfter {
 			t.room(now)
@@ -93,7 +95,7 @@ func (t *throttle) failed(l login) {
 func (t *throttle) succeeded(l login) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.tries, l.keys()[0].key)
+	delete(t.tries, l.counters()[0].key)
 }
 
 // room makes place for one more name; mu is held.

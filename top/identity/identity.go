@@ -7,6 +7,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -113,4 +116,20 @@ func views[T any](items []T, view func(T) object) []object {
 
 func badRequest(format string, args ...any) error {
 	return fault.New(fault.BadRequest, "top/identity", format, args...)
+}
+
+// storable is middleware that refuses paths and queries that no id or name can equal: what is not text, or holds a NUL.
+func storable(next echo.HandlerFunc) echo.HandlerFunc {
+	bad := func(s string) bool { return !utf8.ValidString(s) || strings.ContainsRune(s, 0) }
+	return func(c echo.Context) error {
+		if slices.ContainsFunc(c.ParamValues(), bad) {
+			return fault.New(fault.NotFound, "top/identity", "The resource could not be found.")
+		}
+		for _, values := range c.QueryParams() {
+			if slices.ContainsFunc(values, bad) {
+				return badRequest("The query is not valid text.")
+			}
+		}
+		return next(c)
+	}
 }
