@@ -29,17 +29,17 @@ func (o *operator) siteCommand() *cobra.Command {
 type site struct {
 	Name   string `json:"name"`
 	Health struct {
-		State     string     `json:"state"`
-		Reason    string     `json:"reason"`
-		Since     time.Time  `json:"since"`
-		CheckedAt *time.Time `json:"checked_at"`
+		State     string    `json:"state"`
+		Reason    string    `json:"reason"`
+		Since     time.Time `json:"since"`
+		CheckedAt time.Time `json:"checked_at"`
 	} `json:"health"`
 	Zones    []string `json:"zones"`
 	Volumes  []string `json:"volume_zones"`
 	Draining bool     `json:"draining"`
 	Capacity struct {
-		Level   string         `json:"level"`
-		Figures map[string]any `json:"figures"`
+		Level   string  `json:"level"`
+		Figures figures `json:"figures"`
 	} `json:"capacity"`
 	Enabled bool   `json:"enabled"`
 	State   string `json:"state"`
@@ -55,6 +55,29 @@ type site struct {
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Verbs     []verb    `json:"verbs"`
+}
+
+// figures are a site's own, as the API shows them.
+type figures struct {
+	Known      bool  `json:"known"`
+	Hosts      int64 `json:"hosts"`
+	VCPUs      int64 `json:"vcpus"`
+	VCPUsUsed  int64 `json:"vcpus_used"`
+	RAM        int64 `json:"ram"`
+	RAMUsed    int64 `json:"ram_used"`
+	Disk       int64 `json:"disk"`
+	DiskUsed   int64 `json:"disk_used"`
+	Running    int64 `json:"running"`
+	Volumes    int64 `json:"volumes_gib"`
+	VolumesMax int64 `json:"volumes_max_gib"`
+}
+
+// of returns "used of all", or nothing where the site does not tell.
+func (f figures) of(used, all int64) string {
+	if !f.Known {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d", used, all)
 }
 
 // verb is a line of the table verb x tenancy.
@@ -78,13 +101,16 @@ func (s *site) status() string {
 }
 
 func (s *site) fields() []table.Field {
+	f := s.Capacity.Figures
 	return []table.Field{
 		{Name: "Name", Value: s.Name}, {Name: "Status", Value: s.status()}, {Name: "Health", Value: s.Health.State},
 		{Name: "Reason", Value: s.Health.Reason}, {Name: "Since", Value: s.Health.Since}, {Name: "Checked At", Value: s.Health.CheckedAt},
 		{Name: "Tenancy", Value: s.Tenancy}, {Name: "Region", Value: s.Region}, {Name: "Auth URL", Value: s.AuthURL},
 		{Name: "User", Value: s.Account.UserName}, {Name: "Project", Value: s.Account.ProjectName},
 		{Name: "Zones", Value: s.Zones}, {Name: "Volume Zones", Value: s.Volumes},
-		{Name: "Capacity", Value: s.Capacity.Level}, {Name: "Figures", Value: s.Capacity.Figures}, {Name: "Warnings", Value: s.Warnings},
+		{Name: "Capacity", Value: s.Capacity.Level}, {Name: "vCPUs", Value: f.of(f.VCPUsUsed, f.VCPUs)}, {Name: "RAM MiB", Value: f.of(f.RAMUsed, f.RAM)},
+		{Name: "Disk GiB", Value: f.of(f.DiskUsed, f.Disk)}, {Name: "Volumes GiB", Value: f.of(f.Volumes, f.VolumesMax)},
+		{Name: "Hosts", Value: f.Hosts}, {Name: "Servers", Value: f.Running}, {Name: "Warnings", Value: append([]string{}, s.Warnings...)},
 		{Name: "Probed At", Value: s.ProbedAt}, {Name: "Created At", Value: s.CreatedAt}, {Name: "Updated At", Value: s.UpdatedAt},
 	}
 }
@@ -176,7 +202,7 @@ type report struct {
 }
 
 func (r *report) fields() []table.Field {
-	var zones, networks []string
+	zones, networks := []string{}, []string{}
 	for _, z := range r.Zones {
 		if z.Service == "compute" {
 			zones = append(zones, z.Zone)
@@ -193,7 +219,7 @@ func (r *report) fields() []table.Field {
 		{Name: "Name", Value: r.Site}, {Name: "Added", Value: !r.DryRun}, {Name: "Tenancy", Value: r.Tenancy}, {Name: "Region", Value: r.Region},
 		{Name: "User", Value: r.Account.UserName}, {Name: "Project", Value: r.Account.ProjectName},
 		{Name: "Administrator", Value: r.Capabilities.Admin}, {Name: "Services", Value: services}, {Name: "Zones", Value: zones},
-		{Name: "Flavors", Value: len(r.Capabilities.Flavors)}, {Name: "External Networks", Value: networks}, {Name: "Warnings", Value: r.Warnings},
+		{Name: "Flavors", Value: len(r.Capabilities.Flavors)}, {Name: "External Networks", Value: networks}, {Name: "Warnings", Value: append([]string{}, r.Warnings...)},
 	}
 }
 
