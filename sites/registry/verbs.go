@@ -34,12 +34,12 @@ func verbTable() []verbRow {
 		{"security group default", Mapped, Mapped, Mapped, "a group of Top's own; the site's group default is never used"},
 		{"flavor list", Mapped, Mapped, Mapped, "flavors of equal size and specs are one flavor at Top"},
 		{"flavor create", Exact, Refused, Refused, "making flavors needs an administrator at the site"},
-		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay and placement minds what they leave"},
+		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay, and placement minds what they leave"},
 		{"image visibility private", Exact, Exact, Mapped, "all projects share the site's account; Top alone keeps them apart"},
 		{"image member add", Mapped, Mapped, Mapped, "kept at Top"},
 		{"isolation from other projects by the site itself", Exact, Exact, Refused, "all projects share one project of the site; names and markers keep them apart at Top"},
-		{"server host, hypervisor, migrate", Exact, Refused, Refused, "needs an administrator at the site"},
-		{"server create on a named host", Refused, Refused, Refused, "projects act as ordinary members at a site"},
+		{"hypervisor list, compute service list", Mapped, Mapped, Mapped, "a site is shown as one compute host"},
+		{"server migrate, server create on a named host", Refused, Refused, Refused, "projects act as ordinary members at a site"},
 		{"network shared, provider attributes", Refused, Refused, Refused, "projects act as ordinary members at a site"},
 	}
 }
