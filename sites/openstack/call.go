@@ -150,6 +150,9 @@ func (a *Adaptor) exchange(ctx context.Context, c *call) (*answer, error) {
 			}
 		}
 		if refused != nil {
+			if refused.Kind == fault.NotAcceptable && c.microversion == "" {
+				a.windows.forget(c.service) // the site was set back to an older release
+			}
 			return nil, refused
 		}
 		return ans, err

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 
@@ -91,6 +92,29 @@ func TestMicroversionSpoken(t *testing.T) {
 				t.Errorf("got %v, %v; want %v", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// A site that is set back to an older release is spoken to in its old words again, from the second call on.
+func TestDowngradedSite(t *testing.T) {
+	t.Parallel()
+	f := newFakeSite(t, nil)
+	f.handle = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Openstack-Api-Version") != "compute 2.60" {
+			w.WriteHeader(http.StatusNotAcceptable)
+			return
+		}
+		ok(w, r)
+	}
+	a := f.adaptor(t)
+	if _, err := a.Show(t.Context(), sites.Server, "7"); !fault.Is(err, fault.NotAcceptable) {
+		t.Fatalf("the first call: %v, want NotAcceptable", err)
+	}
+	f.mu.Lock()
+	f.compute = "2.60"
+	f.mu.Unlock()
+	if _, err := a.Show(t.Context(), sites.Server, "7"); err != nil {
+		t.Errorf("the second call: %v", err)
 	}
 }
 

@@ -121,10 +121,13 @@ type sentState struct {
 // watch returns the trace that keeps the state.
 func (s *sentState) watch() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) {
+		// Each attempt begins here; net/http makes a second one, of a call that may not be repeated, only when
+		// the first wrote nothing to a connection that the site had closed.
+		GetConn: func(string) {
+			s.connected.Store(false)
 			s.failed.Store(false)
-			s.connected.Store(true)
 		},
+		GotConn:      func(httptrace.GotConnInfo) { s.connected.Store(true) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) { s.failed.Store(info.Err != nil) },
 	}
 }

@@ -75,6 +75,13 @@ func (w *windows) set(s sites.Service, win window) {
 	w.known[s] = win
 }
 
+// forget lets the next call ask again.
+func (w *windows) forget(s sites.Service) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.known, s)
+}
+
 // window asks a service, once, for its versions.
 func (a *Adaptor) window(ctx context.Context, s sites.Service) (window, error) {
 	if w, ok := a.windows.get(s); ok {
