@@ -274,6 +274,9 @@ func (r *Registry) addRow(ctx context.Context, spec Spec, report *Report) error 
 		tx.AfterCommit(r.Invalidate)
 		return r.store.insert(tx, row, report.Zones)
 	})
+	if dbschema.IsUnique(err) { // PostgreSQL: another replica committed while our transaction ran
+		err = fault.New(fault.Conflict, "sites/registry.Add", "site %s: it, or the same cloud, was registered meanwhile", row.Name)
+	}
 	if err != nil {
 		report.Accepted = false
 		return err

@@ -138,6 +138,9 @@ func (r *Registry) storeCredential(ctx context.Context, spec Spec, report *Repor
 			"auth_url": row.AuthURL, "cloud_key": row.CloudKey, "account": row.Account, "capabilities": row.Capabilities, "probed_at": now,
 		})
 	})
+	if dbschema.IsUnique(err) {
+		err = fault.New(fault.Conflict, "sites/registry.SetCredential", "site %s: another site uses this account", spec.Name)
+	}
 	if err != nil {
 		report.Accepted = false
 		return err

@@ -115,6 +115,35 @@ func TestAddListsAndSeals(t *testing.T) {
 	})
 }
 
+// Replicas that add one cloud at once, under one name or several: one of them succeeds, the others say why not.
+func TestAddAtOnce(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
+		g := newRig(t, db)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		added := 0
+		for i := range 8 {
+			replica := g.replica(t)
+			name := ident.SiteID([]string{"east", "oriental"}[i%2])
+			wg.Go(func() {
+				_, err := replica.Add(t.Context(), Spec{Name: name, Credential: credential("demo")}, false)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					added++
+				} else if !fault.Is(err, fault.Conflict) {
+					t.Errorf("Add = %v, want conflict", err)
+				}
+			})
+		}
+		wg.Wait()
+		if list, err := g.replica(t).Sites(t.Context()); err != nil || added != 1 || len(list) != 1 {
+			t.Errorf("%d added, %d stored, %v; want one", added, len(list), err)
+		}
+	})
+}
+
 func TestZones(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
