@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -88,6 +90,7 @@ type Store struct {
 	hasher   *hasher
 	throttle *throttle
 	cache    *cache
+	logins   *prometheus.CounterVec // by method and outcome
 	gone     func(tx dbschema.Tx, projectID string) error
 }
 
@@ -98,6 +101,8 @@ type Options struct {
 	DB  *dbschema.DB
 	Now func() time.Time // time.Now outside tests
 	Log *slog.Logger
+	// Metrics takes the counter of logins; nil counts them for nobody.
+	Metrics prometheus.Registerer
 	// ProjectGone is asked, in the transaction that deletes a project, whether that may be; an error
 	// (fault.Conflict when resources are left) refuses. Nil lets every project go.
 	ProjectGone func(tx dbschema.Tx, projectID string) error
@@ -118,7 +123,26 @@ func New(cfg Config, o Options) (*Store, error) {
 	s.hasher = newHasher(cfg.HashSlots)
 	s.throttle = newThrottle(s.now)
 	s.cache = newCache(s.now)
+	s.logins = newLogins()
+	if o.Metrics != nil {
+		if err := o.Metrics.Register(s.logins); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	return s, nil
+}
+
+// newLogins returns the counter of logins with every method and outcome at 0, so that a dashboard shows what never happened.
+func newLogins() *prometheus.CounterVec {
+	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "headwater_identity_logins_total", Help: "Attempts to get a token.",
+	}, []string{"method", "outcome"})
+	for _, method := range []string{MethodPassword, MethodToken, MethodCredential} {
+		for _, outcome := range []string{loginDone, loginRefused, loginThrottled, loginFailed} {
+			logins.WithLabelValues(method, outcome)
+		}
+	}
+	return logins
 }
 
 // Run deletes tokens whose ExpiredWindow is over, until ctx ends.

@@ -412,43 +412,6 @@ func TestApplicationCredentials(t *testing.T) {
 	})
 }
 
-func TestThrottle(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, dbtest.SQLite(t))
-	try := func(user, secret, from string) error {
-		l := password(user, secret, "")
-		l.RemoteAddr = from
-		_, err := w.Login(t.Context(), l)
-		return err
-	}
-	for _, user := range []string{"ann", "nobody"} {
-		for range freeTries {
-			if err := try(user, "wrong", "192.0.2.9"); strings.Contains(fault.Message(err), "Too many") {
-				t.Fatalf("%s: slowed down too early: %v", user, err)
-			}
-		}
-		if err := try(user, "wrong", "192.0.2.9"); !strings.Contains(fault.Message(err), "Too many") {
-			t.Errorf("%s: %v, want a wait", user, err)
-		}
-	}
-	if err := try("ann", "ann-pw", "192.0.2.9"); !strings.Contains(fault.Message(err), "Too many") {
-		t.Errorf("the right password during the wait: %v, want a wait", err)
-	}
-	if err := try("ann", "ann-pw", "192.0.2.10"); err != nil {
-		t.Errorf("the owner elsewhere was locked out: %v", err)
-	}
-	w.clock.step(maxWait)
-	if err := try("ann", "ann-pw", "192.0.2.9"); err != nil {
-		t.Errorf("after the wait: %v", err)
-	}
-	for i := range freeEverywhere + 1 {
-		_ = try("ann", "wrong", fmt.Sprint("addr", i))
-	}
-	if err := try("ann", "wrong", "fresh"); !strings.Contains(fault.Message(err), "Too many") {
-		t.Errorf("guessing from everywhere: %v, want a wait", err)
-	}
-}
-
 func TestSweep(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		i := w.login(w.annLogin)
@@ -543,38 +506,6 @@ func TestNoSecretStored(t *testing.T) {
 			if strings.Contains(fmt.Sprint(rows), s) {
 				t.Errorf("%T holds a secret", m)
 			}
-		}
-	}
-}
-
-func BenchmarkValidate(b *testing.B) {
-	s, err := New(Default(), Options{DB: dbtest.SQLite(b)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := s.Bootstrap(b.Context(), Bootstrap{AdminPassword: "s3cret"}); err != nil {
-		b.Fatal(err)
-	}
-	i, err := s.Login(b.Context(), password("admin", "s3cret", "admin"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	token := i.Secret.Reveal()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := s.Validate(b.Context(), token); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "validations/s")
-}
-
-func BenchmarkPassword(b *testing.B) {
-	h := newHasher(0)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := h.hash(b.Context(), "correct horse"); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

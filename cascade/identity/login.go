@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -57,16 +58,58 @@ const (
 	MethodCredential = "application_credential"
 )
 
+// The outcomes of a login, as the metric has them.
+const (
+	loginDone      = "done"
+	loginRefused   = "refused"
+	loginThrottled = "throttled"
+	loginFailed    = "failed" // by our own defect or a database that does not answer
+)
+
+func outcomeOf(err error) string {
+	var e *fault.Error
+	switch kind := fault.KindOf(err); {
+	case err == nil:
+		return loginDone
+	case kind == fault.Unauthorized && errors.As(err, &e) && e.RetryAfter > 0:
+		return loginThrottled
+	case kind == fault.Unauthorized, kind == fault.Forbidden, kind == fault.BadRequest:
+		return loginRefused
+	}
+	return loginFailed
+}
+
+// method returns how the login proves itself, or "".
+func (l Login) method() string {
+	switch {
+	case l.Token != "":
+		return MethodToken
+	case l.Credential != nil:
+		return MethodCredential
+	case l.Password != nil:
+		return MethodPassword
+	}
+	return ""
+}
+
 // Login checks the proof and returns a fresh token. Every proof that does not
 // hold, and every scope that the user has no role in, is fault.Unauthorized.
 func (s *Store) Login(ctx context.Context, l Login) (*Issued, error) {
+	issued, err := s.login(ctx, l)
+	if method := l.method(); method != "" {
+		s.logins.WithLabelValues(method, outcomeOf(err)).Inc()
+	}
+	return issued, err
+}
+
+func (s *Store) login(ctx context.Context, l Login) (*Issued, error) {
 	expires := s.now().Add(s.cfg.TokenLife)
-	switch {
-	case l.Token != "":
+	switch l.method() {
+	case MethodToken:
 		return s.rescope(ctx, l)
-	case l.Credential != nil:
+	case MethodCredential:
 		return s.loginCredential(ctx, l, expires)
-	case l.Password != nil:
+	case MethodPassword:
 		user, err := s.checkPassword(ctx, *l.Password, l.RemoteAddr)
 		if err != nil {
 			return nil, err
