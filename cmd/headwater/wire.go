@@ -130,7 +130,7 @@ func (t *top) buildIdentity(ctx context.Context) error {
 	cfg := identity.Default()
 	cfg.TokenLife = t.cfg.Identity.TokenLife
 	var err error
-	t.identity, err = identity.New(cfg, identity.Options{DB: t.db, Now: time.Now, Log: t.log, ProjectGone: t.core.ProjectEmpty})
+	t.identity, err = identity.New(cfg, identity.Options{DB: t.db, Now: time.Now, Log: t.log, Metrics: t.metrics, ProjectGone: t.core.ProjectEmpty})
 	if err != nil || t.cfg.Identity.External.AuthURL != "" {
 		return err
 	}
