@@ -35,8 +35,9 @@ type Config struct {
 	// fails doubles it, up to MaxOpenFor (60 s).
 	OpenFor    time.Duration
 	MaxOpenFor time.Duration
-	// OnChange is told each new state of the breaker, in order; it must not call the limiter. May be nil.
+	// OnChange is told each new state of the breaker, in order, while no lock is held. May be nil.
 	OnChange func(State)
+	Metrics  *Metrics         // nil: nothing is counted
 	Now      func() time.Time // nil: time.Now
 	Random   func() float64   // in [0,1), for jitter; nil: math/rand
 }
@@ -102,11 +103,15 @@ type Limiter struct {
 	good    int // answers in a row while half-open
 	trial   bool
 	openFor time.Duration
+	news    []State // not yet told to OnChange
+
+	telling sync.Mutex // held by whoever tells
 }
 
 // New returns the limiter of one site.
 func New(site ident.SiteID, c Config) *Limiter {
 	c = c.defaults()
+	c.Metrics.begin(site)
 	return &Limiter{site: site, conf: c, openFor: c.OpenFor,
 		calls: semaphore.NewWeighted(int64(c.Concurrency)), transfers: semaphore.NewWeighted(int64(c.Transfers)),
 		state: State{Site: site, Phase: Closed, Since: c.Now()}}
@@ -141,6 +146,7 @@ type ticket struct {
 // admit waits for a slot and passes the breaker.
 func (l *Limiter) admit(ctx context.Context, op string, s sort) (*ticket, error) {
 	if err := l.refused(op); err != nil { // before the queue: a dead site's callers must not wait
+		l.conf.Metrics.turnedAway(l.site, outcomeRefused)
 		return nil, err
 	}
 	t := &ticket{limiter: l, slots: l.calls, caller: ctx}
@@ -151,11 +157,15 @@ func (l *Limiter) admit(ctx context.Context, op string, s sort) (*ticket, error)
 	err := t.slots.Acquire(ctx, 1)
 	l.count(func(st *State) { st.Waiting-- })
 	if err != nil {
+		l.conf.Metrics.turnedAway(l.site, outcomeBusy)
 		return nil, &fault.Error{Op: op, Site: string(l.site), Kind: fault.Unavailable, Err: err,
 			Msg: fmt.Sprintf("site %s is busy: no place became free in time", l.site)}
 	}
-	if err := l.pass(op, t, s); err != nil {
+	err = l.pass(op, t, s)
+	l.tell()
+	if err != nil {
 		t.slots.Release(1)
+		l.conf.Metrics.turnedAway(l.site, outcomeRefused)
 		return nil, err
 	}
 	t.began = l.conf.Now()
@@ -166,6 +176,7 @@ func (l *Limiter) count(change func(*State)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.state)
+	l.conf.Metrics.state(l.state)
 }
 
 // refused answers for an open breaker.
@@ -212,6 +223,7 @@ func (l *Limiter) pass(op string, t *ticket, s sort) error {
 		l.trial, t.trial = true, true
 	}
 	l.state.Running++
+	l.conf.Metrics.state(l.state)
 	return nil
 }
 
@@ -224,8 +236,32 @@ func (l *Limiter) enter(p Phase) {
 		l.state.RetryAt = l.state.Since.Add(time.Duration(float64(l.openFor) * (0.8 + 0.4*l.conf.Random())))
 	}
 	if l.conf.OnChange != nil {
-		l.conf.OnChange(l.state)
+		l.news = append(l.news, l.state)
 	}
+}
+
+// tell passes new states on, in order, whoever made them.
+func (l *Limiter) tell() {
+	for l.untold() && l.telling.TryLock() {
+		for {
+			l.mu.Lock()
+			if len(l.news) == 0 {
+				l.mu.Unlock()
+				break
+			}
+			next := l.news[0]
+			l.news = l.news[1:]
+			l.mu.Unlock()
+			l.conf.OnChange(next)
+		}
+		l.telling.Unlock()
+	}
+}
+
+func (l *Limiter) untold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.news) > 0
 }
 
 // done gives the slot back and tells the breaker what came of the call.
@@ -233,19 +269,27 @@ func (t *ticket) done(err error) {
 	t.once.Do(func() {
 		t.slots.Release(1)
 		l := t.limiter
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.state.Running--
-		if t.trial {
-			l.trial = false
-		}
-		switch t.verdict(err) {
-		case answered:
-			l.succeed(t)
-		case failed:
-			l.fail(t, err)
-		}
+		l.conf.Metrics.called(l.site, l.conf.Now().Sub(t.began), err)
+		l.judge(t, err)
+		l.tell()
 	})
+}
+
+// judge lets the breaker learn from a call that ended.
+func (l *Limiter) judge(t *ticket, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Running--
+	if t.trial {
+		l.trial = false
+	}
+	switch t.verdict(err) {
+	case answered:
+		l.succeed(t)
+	case failed:
+		l.fail(t, err)
+	}
+	l.conf.Metrics.state(l.state)
 }
 
 // verdict is what a call says of its site.

@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -253,6 +256,73 @@ func TestPowersStayReachable(t *testing.T) {
 	}
 	if _, ok := sites.As[sites.FlavorMaker](a); ok {
 		t.Error("a power appeared that the adaptor lacks")
+	}
+}
+
+// Whoever is told of a change may look at the limiter, and each change is told once, in order.
+func TestChangesAreToldWithoutALock(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var told []Phase
+	var l *Limiter
+	l = New("east", Config{OpenAfter: 1, OnChange: func(s State) {
+		_ = l.State()
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, s.Phase)
+	}})
+	a := l.Wrap(&fake{show: func(context.Context) error { return errDown }})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { _ = show(t, a) })
+	}
+	wg.Wait()
+	if len(told) != 1 || told[0] != Open {
+		t.Errorf("told %v, want open once", told)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewPedanticRegistry()
+	m, err := NewMetrics(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New("east", Config{OpenAfter: 2, Metrics: m})
+	a := l.Wrap(&fake{show: func(context.Context) error { return errDown }})
+	for range 3 {
+		_ = show(t, a)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, series := range f.GetMetric() {
+			name := f.GetName()
+			for _, label := range series.GetLabel() {
+				if label.GetName() == "outcome" {
+					name = label.GetValue()
+				}
+			}
+			got[name] = series.GetCounter().GetValue() + series.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{"unavailable": 2, "refused": 1, "done": 0, "busy": 0, "ambiguous": 0,
+		"headwater_limit_breaker_open": 1, "headwater_limit_calls_running": 0} {
+		if value, ok := got[name]; !ok || value != want {
+			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)
+		}
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+	m.Forget("east")
+	if families, err = reg.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("%d families of a forgotten site (%v), want none", len(families), err)
 	}
 }
 
