@@ -215,8 +215,14 @@ func (c *Core) pushOne(ctx context.Context, r *index.Resource, b *binding.Bindin
 	if err != nil {
 		return fmt.Errorf("change %s %s at %s: %w", r.Kind, r.ID, b.Site, err)
 	}
-	b.Generation = r.Generation
-	return c.internal(ctx, func(tx *Tx) error { return c.Bindings.Note(tx.Tx, b) })
+	return c.internal(ctx, func(tx *Tx) error {
+		now, err := c.Bindings.GetIn(tx.Tx, r.ID, b.Site) // the kind may have noted something while it changed
+		if err != nil || now == nil {
+			return err
+		}
+		now.Generation = r.Generation
+		return c.Bindings.Note(tx.Tx, now)
+	})
 }
 
 func ignoreNotFound(err error) error {
