@@ -144,8 +144,12 @@ func (m portMaker) Finish(ctx context.Context, r *index.Resource, at cascade.At,
 			return err
 		}
 	}
-	if r.State != index.Creating || spec.SiteAllocated {
+	if r.State != index.Creating {
 		return nil
+	}
+	if spec.SiteAllocated {
+		_, err := m.core.Refresh(ctx, r, at.Site, bottom) // its address
+		return err
 	}
 	return m.core.Internal(ctx, func(tx *cascade.Tx) error {
 		row, err := tx.Load(r.ID)

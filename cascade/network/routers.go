@@ -254,6 +254,12 @@ func (s *Service) gatewayFirst(ctx context.Context, caller sites.Caller, r *inde
 		return row, err
 	}
 	bottom, err := s.ensureNow(ctx, site, row.ID)
+	if err == nil {
+		// A worker may have made the router from the row as it was before the gateway.
+		if row, err = s.core.Index.Get(ctx, row.ID); err == nil {
+			err = s.core.Push(ctx, row)
+		}
+	}
 	if err != nil {
 		return nil, s.ungateway(ctx, row, err)
 	}
@@ -449,13 +455,25 @@ func (m routerMaker) Body(ctx context.Context, r *index.Resource, at cascade.At)
 	return withExtra(body, spec.Extra), nil
 }
 
-// Change sends what can be changed; the gateway has its own way (UpdateRouter).
+// Change sends what can be changed. The gateway has its own way (UpdateRouter) and is sent only when the site has another one.
 func (m routerMaker) Change(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
 	spec, err := SpecOf[RouterSpec](r)
 	if err != nil {
 		return err
 	}
+	obj, err := at.Adaptor.Show(ctx, sites.Router, bottom)
+	if err != nil {
+		return err
+	}
+	info, err := bottomGateway(ctx, at, spec.Gateway)
+	if err != nil {
+		return err
+	}
 	body := sites.Body{"name": r.Name, "admin_state_up": spec.AdminStateUp}
+	has, _ := obj.Body["external_gateway_info"].(map[string]any)
+	if wants, _ := info["network_id"].(ident.BottomID); obj.Body["external_gateway_info"] != nil && has["network_id"] != string(wants) || has == nil && wants != "" {
+		body["external_gateway_info"] = info
+	}
 	if _, err := at.Adaptor.Update(ctx, sites.Router, bottom, body); err != nil {
 		return err
 	}

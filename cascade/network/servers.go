@@ -18,11 +18,14 @@ func (s *Service) Allocate(tx *cascade.Tx, want compute.PortRequest) (*index.Res
 	r := index.New(sites.Port, tx.Caller, "")
 	r.ProjectID, r.DeviceID, r.ParentID, r.Site = want.Project, want.Server, want.Network.ID, want.Site
 	spec := PortSpec{AdminStateUp: true, PortSecurity: true, DeviceOwner: ownerCompute + want.Zone, Groups: want.Groups, SiteAllocated: want.Network.ProjectID == ""}
-	if ns, err := SpecOf[NetworkSpec](want.Network); err != nil {
+	ns, err := SpecOf[NetworkSpec](want.Network)
+	if err != nil {
 		return nil, err
-	} else if !spec.SiteAllocated {
-		spec.PortSecurity = ns.PortSecurity
 	}
+	if ns.External && !ns.Shared && !tx.Caller.Admin() {
+		return nil, fault.New(fault.Forbidden, "cascade/network", "It is not allowed to create an interface on external network %s", want.Network.ID)
+	}
+	spec.PortSecurity = spec.SiteAllocated || ns.PortSecurity
 	if want.FixedIP != "" {
 		spec.FixedIPs = []FixedIP{{IP: want.FixedIP}}
 	}

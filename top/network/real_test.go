@@ -1,7 +1,6 @@
 package network_test
 
 import (
-	"net/url"
 	"os"
 	"testing"
 
@@ -34,8 +33,9 @@ func wholeLife(t *testing.T, s *stack, at *site) {
 	router := s.do(201, "POST", "routers", object{"router": object{"name": "n-router"}})
 	rid := text(router, "id")
 	leg := s.do(200, "PUT", "routers/"+rid+"/add_router_interface", object{"subnet_id": sub["id"]})
-	if n := at.count(t, sites.Network); n != 0 {
-		t.Errorf("%d networks at the site before anything is placed", n)
+	made := map[sites.Kind]object{sites.Network: net, sites.Subnet: sub, sites.Port: port, sites.Router: router, sites.SecurityGroup: group}
+	if n := at.count(t, made); n != 0 {
+		t.Errorf("%d resources at the site before anything is placed", n)
 	}
 	external := s.items("networks?router:external=true")
 	if len(external) != 1 {
@@ -55,14 +55,8 @@ func wholeLife(t *testing.T, s *stack, at *site) {
 	s.do(204, "DELETE", "subnets/"+text(six, "id"), nil)
 	s.do(204, "DELETE", "networks/"+id, nil)
 	s.do(204, "DELETE", "security-groups/"+text(group, "id"), nil)
-	s.until("the site to be empty", func() bool {
-		for _, kind := range []sites.Kind{sites.Network, sites.Router, sites.FloatingIP, sites.SecurityGroup} {
-			if at.count(t, kind) != 0 {
-				return false
-			}
-		}
-		return true
-	})
+	made[sites.FloatingIP] = float
+	s.until("the site to be empty", func() bool { return at.count(t, made) == 0 })
 }
 
 // gateway gives the router a way out and the port a floating IP: the first needs of a site.
@@ -118,22 +112,16 @@ func (s *stack) inUse(net, sub, router, leg, group string) {
 	s.refused(409, "RouterExternalGatewayInUseByFloatingIp", "PUT", "routers/"+router, object{"router": object{"external_gateway_info": object{}}})
 }
 
-// count counts what Top made of a kind at the site.
-func (at *site) count(t *testing.T, kind sites.Kind) int {
+// count counts what the site has of the given resources of Top's.
+func (at *site) count(t *testing.T, made map[sites.Kind]object) int {
 	t.Helper()
 	n := 0
-	account, err := at.member.Account(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = at.member.List(t.Context(), kind, sites.Query{Params: url.Values{"project_id": {account.ProjectID}}}, func(o sites.Object) error {
-		if len(o.Text("description")) > 3 && o.Text("description")[:3] == "hw:" {
-			n++
+	for kind, o := range made {
+		found, err := at.member.FindMarked(t.Context(), kind, ident.TopID(text(o, "id")))
+		if err != nil {
+			t.Fatalf("look for %s at the site: %v", kind, err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("list %s at the site: %v", kind, err)
+		n += len(found)
 	}
 	return n
 }
