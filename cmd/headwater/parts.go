@@ -21,17 +21,18 @@ import (
 // adaptors makes the adaptors of all sites: those of one site share
 // connections, a bound on calls under way and a circuit breaker.
 type adaptors struct {
-	cfg    sitesConfig
-	log    *slog.Logger
-	report func(ident.SiteID, error) // told when a site stops answering
+	cfg     sitesConfig
+	log     *slog.Logger
+	metrics *limit.Metrics
+	report  func(ident.SiteID, error) // told when a site stops answering
 
 	mu         sync.Mutex // guards the fields below
 	limiters   map[ident.SiteID]*limit.Limiter
 	transports map[string]http.RoundTripper
 }
 
-func newAdaptors(cfg sitesConfig, log *slog.Logger) *adaptors {
-	return &adaptors{cfg: cfg, log: log, limiters: map[ident.SiteID]*limit.Limiter{}, transports: map[string]http.RoundTripper{}}
+func newAdaptors(cfg sitesConfig, metrics *limit.Metrics, log *slog.Logger) *adaptors {
+	return &adaptors{cfg: cfg, log: log, metrics: metrics, limiters: map[ident.SiteID]*limit.Limiter{}, transports: map[string]http.RoundTripper{}}
 }
 
 // make is the registry's factory.
@@ -72,7 +73,7 @@ func (a *adaptors) limiter(site ident.SiteID) *limit.Limiter {
 	defer a.mu.Unlock()
 	l, ok := a.limiters[site]
 	if !ok {
-		l = limit.New(site, limit.Config{Concurrency: a.cfg.Concurrency, Timeout: a.cfg.CallTimeout, OnChange: func(s limit.State) {
+		l = limit.New(site, limit.Config{Concurrency: a.cfg.Concurrency, Timeout: a.cfg.CallTimeout, Metrics: a.metrics, OnChange: func(s limit.State) {
 			a.log.Info("breaker changed", "site", s.Site, "kind", s.Phase, "err", s.Reason)
 			if s.Phase == limit.Open && a.report != nil {
 				a.report(s.Site, siteSilent(s.Reason))

@@ -28,6 +28,7 @@ import (
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/limit"
 	"github.com/headwater-cloud/headwater/sites/registry"
 	"github.com/headwater-cloud/headwater/sync/health"
 	"github.com/headwater-cloud/headwater/sync/inventory"
@@ -94,7 +95,11 @@ func (t *top) buildSites(ctx context.Context) error {
 	if made {
 		t.log.InfoContext(ctx, "key file made", "path", t.cfg.KeyFile)
 	}
-	makers := newAdaptors(t.cfg.Sites, t.log)
+	counts, err := limit.NewMetrics(t.metrics)
+	if err != nil {
+		return err
+	}
+	makers := newAdaptors(t.cfg.Sites, counts, t.log)
 	late := &lateRemover{}
 	t.registry, err = registry.New(ctx, registry.Config{
 		DB: t.db, Keys: keys, Adaptor: makers.make, Decorate: makers.decorate(), Remover: late, Log: t.log, Now: time.Now,
