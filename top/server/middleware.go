@@ -118,9 +118,7 @@ func (s *Server) pinSite(next echo.HandlerFunc) echo.HandlerFunc {
 		if !slices.Contains(enabled, ident.SiteID(name)) {
 			return fault.New(fault.NotFound, "top/server.pinSite", "There is no site %q in this cloud.", name)
 		}
-		r = r.Clone(r.Context())
-		r.URL.Path, r.URL.RawPath = "/"+path, ""
-		c.SetRequest(r)
+		r.URL.Path, r.URL.RawPath = "/"+path, "" // in place: echo routes by the request that it was called with
 		auth.WithPin(c, ident.SiteID(name))
 		return next(c)
 	}
