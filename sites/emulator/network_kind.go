@@ -93,7 +93,7 @@ func (k *netKind) view(q *request, r netResource, fields []string) object {
 
 func (c *Cloud) crud(k *netKind) {
 	h := func(pattern string, f handler) { c.handle(networkSvc, pattern, changes, f) }
-	path := " /v2.0/" + k.many
+	path := " /v2.0/" + strings.ReplaceAll(k.many, "_", "-")
 	h("GET"+path, func(q *request) (*reply, error) { return k.list(q) })
 	h("GET"+path+"/{id}", func(q *request) (*reply, error) {
 		r, err := k.find(q, q.path("id"))
@@ -478,7 +478,7 @@ func (k *netKind) links(q *request, rows []netResource, next bool) []object {
 		if back {
 			v.Set("page_reverse", "True")
 		}
-		return q.url("/v2.0/" + k.many + "?" + v.Encode())
+		return q.url("/v2.0/" + strings.ReplaceAll(k.many, "_", "-") + "?" + v.Encode())
 	}
 	var out []object
 	if next {
