@@ -1,0 +1,82 @@
+package network_test
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/headwater-cloud/headwater/sites/emulator"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// emulated is a stack over emulated sites.
+func emulated(t testing.TB, names ...string) (*stack, []*site) {
+	t.Helper()
+	var list []*site
+	for _, name := range names {
+		srv := httptest.NewServer(emulator.New(emulator.Default(name)))
+		t.Cleanup(srv.Close)
+		list = append(list, accounts(t, ident.SiteID(name), name, srv.URL+"/identity/v3"))
+	}
+	return newStack(t, list...), list
+}
+
+// On the emulator as on a real region.
+func TestWholeLife(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	wholeLife(t, s, list[0])
+}
+
+// The sites' external networks of one name are one network, with each site's own
+// subnets; a pinned caller sees its site's.
+func TestExternalNetworks(t *testing.T) {
+	t.Parallel()
+	s, _ := emulated(t, "east", "west")
+	nets := s.items("networks?router:external=true")
+	if len(nets) != 1 || len(nets[0]["subnets"].([]any)) != 2 {
+		t.Fatalf("external networks %v; want one with two subnets", nets)
+	}
+	if n := len(s.items("/sites/west/network/v2.0/networks?router:external=true")[0]["subnets"].([]any)); n != 1 {
+		t.Errorf("%d subnets in region west, want one", n)
+	}
+	s.refused(403, "PolicyNotAuthorized", "DELETE", "networks/"+text(nets[0], "id"), nil)
+	s.refused(403, "HTTPForbidden", "POST", "ports", object{"port": object{"network_id": nets[0]["id"]}})
+	s.refused(403, "PolicyNotAuthorized", "POST", "subnets", object{"subnet": object{"network_id": nets[0]["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
+}
+
+// A region places what is made in it; what lives at one site cannot be joined with what lives at another.
+func TestTwoSites(t *testing.T) {
+	t.Parallel()
+	s, _ := emulated(t, "east", "west")
+	east := s.do(201, "POST", "/sites/east/network/v2.0/networks", object{"network": object{"name": "e"}})
+	west := s.do(201, "POST", "networks", object{"network": object{"name": "w", "availability_zone_hints": []any{"west"}}})
+	if z := east["availability_zones"].([]any); len(z) != 1 || z[0] != "east" {
+		t.Errorf("network of region east is in %v", z)
+	}
+	var subs []object
+	for i, n := range []object{east, west} {
+		subs = append(subs, s.do(201, "POST", "subnets", object{"subnet": object{"network_id": n["id"], "ip_version": 4, "cidr": fmt.Sprintf("10.%d.0.0/24", i)}}))
+	}
+	router := text(s.do(201, "POST", "routers", object{"router": object{}}), "id")
+	s.do(200, "PUT", "routers/"+router+"/add_router_interface", object{"subnet_id": subs[0]["id"]})
+	s.refused(409, "Conflict", "PUT", "routers/"+router+"/add_router_interface", object{"subnet_id": subs[1]["id"]})
+	if got, _ := s.call("p1-member", "GET", "/sites/west/network/v2.0/networks/"+text(east, "id"), nil); got != 404 {
+		t.Errorf("network of east in region west: %d, want 404", got)
+	}
+	s.refused(404, "AvailabilityZoneNotFound", "POST", "networks", object{"network": object{"availability_zone_hints": []any{"north"}}})
+}
+
+// A site's refusal of a synchronous create is the tenant's answer, and leaves nothing.
+func TestRefusedBySite(t *testing.T) {
+	t.Parallel()
+	s, _ := emulated(t, "east")
+	external := text(s.items("networks?router:external=true")[0], "id")
+	status, out := s.call("p1-admin", "POST", "floatingips", object{"floatingip": object{"floating_network_id": external, "floating_ip_address": "203.0.113.9"}})
+	if status < 400 || status >= 500 {
+		t.Errorf("an address that the site does not have: %d %v", status, out)
+	}
+	if left := s.items("floatingips"); len(left) != 0 {
+		t.Errorf("floating IPs after the refusal: %v", left)
+	}
+}
