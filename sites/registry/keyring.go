@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -72,8 +73,15 @@ func (k *Keyring) Has(id string) bool {
 	return ok
 }
 
-// Add makes a fresh key, appends it to the file and seals with it from then on. It returns the key's id.
-func (k *Keyring) Add() (string, error) {
+// Add makes a fresh key, appends it to the file and seals with it from then
+// on. It returns the key's id. Processes that share the file and add at the
+// same time all find their keys in it.
+func (k *Keyring) Add() (id string, err error) {
+	unlock, err := lockFile(k.path + ".lock")
+	if err != nil {
+		return "", fmt.Errorf("lock key file %s: %w", k.path, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	if err := k.reload(); err != nil {
 		return "", err
 	}
@@ -150,6 +158,19 @@ func (k *Keyring) key(id string) ([]byte, bool) {
 	defer k.mu.Unlock()
 	key, ok = k.keys[id]
 	return key, ok
+}
+
+// lockFile waits until this process alone holds the lock, which ends with the process at the latest. It is a file of
+// its own, because the key file is replaced.
+func lockFile(path string) (unlock func() error, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil // closing gives the lock back
 }
 
 // create writes a file with one key. The file appears under its name whole or not at all, and a file that

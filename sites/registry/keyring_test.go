@@ -149,6 +149,40 @@ func TestKeyringIsMadeOnce(t *testing.T) {
 	}
 }
 
+// Processes that rotate at once lose no key: what each sealed opens for all of them.
+func TestKeyringAddsAtOnce(t *testing.T) {
+	t.Parallel()
+	k := testKeyring(t)
+	type sealed struct {
+		id  string
+		box []byte
+	}
+	var wg sync.WaitGroup
+	all := make([]sealed, 8)
+	for i := range all {
+		wg.Go(func() {
+			mine, _, err := OpenKeyring(k.path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := mine.Add(); err != nil {
+				t.Error(err)
+				return
+			}
+			if all[i].id, all[i].box, err = mine.Seal([]byte("x"), "u"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i, s := range all {
+		if _, err := k.Open(s.id, s.box, "u"); err != nil {
+			t.Errorf("box %d: %v", i, err)
+		}
+	}
+}
+
 func FuzzParseKeys(f *testing.F) {
 	f.Add([]byte("hwk1 0123456789abcdef " + strings.Repeat("A", 43) + "=\n"))
 	f.Add([]byte("# x\n\nhwk1 zz\n"))
