@@ -292,19 +292,19 @@ func (s *Service) plugPort(ctx context.Context, caller sites.Caller, one *Server
 		},
 		done: func(tx *cascade.Tx, one *Server, _ sites.Reply) error {
 			one.Spec.Ports, one.Spec.NoNetwork = append(one.Spec.Ports, use), false
-			return s.lookAtPort(tx, use.ID)
+			return s.lookAt(tx, use.ID)
 		},
 	})
 	return err
 }
 
-// lookAtPort has a port read again: its status changes with the server's verb.
-func (s *Service) lookAtPort(tx *cascade.Tx, id ident.TopID) error {
-	port, err := tx.Load(id)
-	if err != nil || port.State != index.Live {
+// lookAt has a port or volume read again: its status changes with the server's.
+func (s *Service) lookAt(tx *cascade.Tx, id ident.TopID) error {
+	r, err := tx.Load(id)
+	if err != nil || r.State != index.Live {
 		return err
 	}
-	return tx.Follow(port)
+	return tx.Follow(r)
 }
 
 // unplug frees a port of a server, in the record.

@@ -10,6 +10,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/placement"
+	"github.com/headwater-cloud/headwater/cascade/quota"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -65,13 +66,39 @@ func (s *Service) CreateServers(ctx context.Context, caller sites.Caller, req Cr
 
 // record commits as many servers as the quota allows, from Max down to Min.
 func (s *Service) record(ctx context.Context, p *plan) ([]*Server, error) {
-	for count := p.req.Max; ; count-- {
+	count, err := s.affordable(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	for ; ; count-- {
 		made, err := s.recordExactly(ctx, p, count)
 		if count > p.req.Min && fault.Is(err, fault.OverQuota) {
-			continue
+			continue // others took of the quota meanwhile
 		}
 		return made, err
 	}
+}
+
+// affordable is how many servers of the plan the quota has room for now; fault.OverQuota when that is less than Min.
+func (s *Service) affordable(ctx context.Context, p *plan) (int, error) {
+	figures, err := s.core.Quota.Figures(ctx, p.caller.ProjectID)
+	if err != nil {
+		return 0, err
+	}
+	count := p.req.Max
+	size := p.flavor.Spec.Size
+	for resource, each := range map[string]int64{"instances": 1, "cores": size.VCPUs, "ram": size.RAM} {
+		f := figures[resource]
+		if f.Limit < 0 || each == 0 {
+			continue
+		}
+		room := max(f.Limit-f.Used, 0) / each
+		if room < int64(p.req.Min) {
+			return 0, &quota.OverQuota{Resource: resource, Requested: each * int64(p.req.Min), Used: f.Used, Limit: f.Limit}
+		}
+		count = min(count, int(room))
+	}
+	return count, nil
 }
 
 func (s *Service) recordExactly(ctx context.Context, p *plan, count int) ([]*Server, error) {

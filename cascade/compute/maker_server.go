@@ -370,6 +370,13 @@ func (m serverMaker) Reckon(tx *cascade.Tx, before, after *index.Resource) error
 			return err
 		}
 	}
+	if VMState(before) == building && VMState(after) != building {
+		for _, v := range is.Spec.Volumes { // they are in use from now on
+			if err := m.lookAt(tx, v.ID); err != nil {
+				return err
+			}
+		}
+	}
 	for _, v := range was.Spec.Volumes {
 		gone := !slices.ContainsFunc(is.Spec.Volumes, func(u VolumeUse) bool { return u.ID == v.ID })
 		if !gone {

@@ -175,3 +175,8 @@ func (s *Service) findGroup(tx *cascade.Tx, name string) (*index.Resource, error
 	}
 	return found[0], nil
 }
+
+// SecurityGroups lists the security groups of the caller's project, for Nova's old proxy of them.
+func (s *Service) SecurityGroups(ctx context.Context, caller sites.Caller) ([]*index.Resource, error) {
+	return s.core.Index.List(ctx, index.Query{Kind: sites.SecurityGroup, Project: caller.ProjectID, Pin: caller.Pin, Sort: []index.Sort{{Field: index.ByName}}})
+}

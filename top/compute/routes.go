@@ -122,6 +122,8 @@ func routes() []route {
 		{get, "/os-simple-tenant-usage", "get_usage", listUsage},
 		{get, "/os-simple-tenant-usage/:id", "get_usage", showUsage},
 
+		{get, "/os-security-groups", "get_security_group", until(35, listGroupProxy)},
+		{get, "/os-security-groups/:id", "get_security_group", until(35, showGroupProxy)},
 		{get, "/os-tenant-networks", "get_server", gone},
 		{get, "/os-networks", "get_server", gone},
 		{get, "/os-floating-ips", "get_server", gone},
