@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/registry"
 )
 
 // SiteRemover knows what Top holds at a site that is to be removed. It implements registry.Remover.
@@ -164,17 +166,95 @@ func (w purgeWorker) deleteCopy(ctx context.Context, b *binding.Binding) error {
 	return w.core.removeOne(ctx, r, b)
 }
 
-// ProjectEmpty refuses, in the transaction that deletes a project, while resources of it are left.
-func (c *Core) ProjectEmpty(tx dbschema.Tx, project string) error {
+type projectGoneArgs struct {
+	Project string `json:"project"`
+}
+
+// Kind names the job.
+func (projectGoneArgs) Kind() string { return "cascade.project_gone" }
+
+// ProjectGone refuses, in the transaction that deletes a project, while
+// resources of it are left; else it enqueues the job that ends what Top made for the project by itself, also at the sites.
+func (c *Core) ProjectGone(ctx context.Context, tx dbschema.Tx, project string) error {
 	left, err := c.Index.OfProjectIn(tx, project)
 	if err != nil {
 		return err
 	}
 	for _, r := range left {
-		if r.Kind == sites.SecurityGroup && r.Name == "default" || r.Kind == sites.SecurityGroupRule {
-			continue // made by itself, and harmless
+		if !ownDefault(r) {
+			return fault.New(fault.Conflict, "cascade.ProjectGone", "Project %s still has resources, such as %s %s: delete them first.", project, r.Kind, r.ID)
 		}
-		return fault.New(fault.Conflict, "cascade.ProjectEmpty", "Project %s still has resources, such as %s %s: delete them first.", project, r.Kind, r.ID)
 	}
-	return nil
+	_, err = jobs.Insert(ctx, tx, projectGoneArgs{Project: project}, jobs.Options{ProjectID: project, ResourceID: "project/" + project, MaxAttempts: 1000})
+	return err
+}
+
+// ownDefault tells what Top makes for each project by itself: its group "default" and the group's rules.
+func ownDefault(r *index.Resource) bool {
+	return r.Kind == sites.SecurityGroup && r.Name == "default" || r.Kind == sites.SecurityGroupRule
+}
+
+// Accounts are the projects' accounts at the sites.
+type Accounts interface {
+	ReleaseProject(ctx context.Context, site ident.SiteID, project string) error
+	Sites(ctx context.Context) ([]registry.Site, error)
+}
+
+// ProjectCleaner ends what deleted projects leave.
+type ProjectCleaner struct {
+	core     *Core
+	accounts Accounts
+}
+
+// NewProjectCleaner returns a ProjectCleaner.
+func NewProjectCleaner(core *Core, accounts Accounts) *ProjectCleaner {
+	return &ProjectCleaner{core: core, accounts: accounts}
+}
+
+// RegisterJobs adds the cleaner's kind of job.
+func (p *ProjectCleaner) RegisterJobs(e *jobs.Engine) error { return jobs.Add(e, p) }
+
+// Work ends the project's default group everywhere and then its account at every site; it may run twice.
+func (p *ProjectCleaner) Work(ctx context.Context, job jobs.Job[projectGoneArgs]) error {
+	project := job.Args.Project
+	left := 0
+	err := p.core.internal(ctx, func(tx *Tx) error {
+		left = 0
+		rows, err := p.core.Index.OfProjectIn(tx.Tx, project)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r, err = tx.Load(r.ID); err != nil { // a group's end ends its rules
+				return err
+			}
+			if r.State == index.Deleted || r.Kind == sites.SecurityGroupRule {
+				continue
+			}
+			left++
+			if err := tx.Delete(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		return jobs.Snooze(purgePoll)
+	}
+	return p.release(ctx, project, job.CreatedAt)
+}
+
+func (p *ProjectCleaner) release(ctx context.Context, project string, since time.Time) error {
+	list, err := p.accounts.Sites(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range list {
+		errs = append(errs, p.accounts.ReleaseProject(ctx, list[i].Name, project))
+	}
+	return p.core.outcome(errors.Join(errs...), since)
 }

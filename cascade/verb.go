@@ -90,18 +90,10 @@ func (tx *Tx) Answered(r *index.Resource, follow jobs.ID) error {
 	if err := tx.Save(r); err != nil {
 		return err
 	}
-	if err := tx.withdraw(follow); err != nil {
+	if err := jobs.Withdraw(tx.Tx, follow); err != nil {
 		return err
 	}
 	return tx.Follow(r)
-}
-
-// withdraw ends the job that was to decide a verb; one that has ended needs no ending.
-func (tx *Tx) withdraw(follow jobs.ID) error {
-	if err := jobs.CancelJob(tx.Tx, follow); err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	return nil
 }
 
 // errUndecided marks an answer that was lost; the row stays outstanding until the settle job has looked.
@@ -154,7 +146,7 @@ func (c *Core) acknowledge(ctx context.Context, r *index.Resource, v Verb, befor
 		if err := tx.Save(row); err != nil {
 			return err
 		}
-		if err := tx.withdraw(follow); err != nil {
+		if err := jobs.Withdraw(tx.Tx, follow); err != nil {
 			return err
 		}
 		if !v.Settle || cause != nil {

@@ -91,7 +91,7 @@ type Store struct {
 	throttle *throttle
 	cache    *cache
 	logins   *prometheus.CounterVec // by method and outcome
-	gone     func(tx dbschema.Tx, projectID string) error
+	gone     func(ctx context.Context, tx dbschema.Tx, projectID string) error
 }
 
 var _ Provider = (*Store)(nil)
@@ -105,7 +105,7 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// ProjectGone is asked, in the transaction that deletes a project, whether that may be; an error
 	// (fault.Conflict when resources are left) refuses. Nil lets every project go.
-	ProjectGone func(tx dbschema.Tx, projectID string) error
+	ProjectGone func(ctx context.Context, tx dbschema.Tx, projectID string) error
 }
 
 // New returns a Store. It fails on a Config that is not valid.

@@ -469,7 +469,7 @@ func TestNamesAndDeletes(t *testing.T) {
 func TestProjectGoneRefuses(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t)
-	s, err := New(Default(), Options{DB: db, ProjectGone: func(dbschema.Tx, string) error {
+	s, err := New(Default(), Options{DB: db, ProjectGone: func(context.Context, dbschema.Tx, string) error {
 		return fault.New(fault.Conflict, "test", "the project still has 2 servers")
 	}})
 	if err != nil {

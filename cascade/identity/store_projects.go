@@ -261,7 +261,7 @@ func (s *Store) DeleteProject(ctx context.Context, id string) error {
 			return err
 		}
 		if s.gone != nil {
-			if err := s.gone(tx, id); err != nil {
+			if err := s.gone(ctx, tx, id); err != nil {
 				return err
 			}
 		}

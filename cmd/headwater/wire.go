@@ -127,7 +127,8 @@ func (t *top) buildSites(ctx context.Context) error {
 	remover := cascade.NewSiteRemover(t.core, homes.Forget, cursors.Forget)
 	remover.DropWith(t.registry.Drop)
 	late.Remover = remover
-	return errors.Join(t.core.RegisterJobs(t.jobs), remover.RegisterJobs(t.jobs))
+	return errors.Join(t.core.RegisterJobs(t.jobs), remover.RegisterJobs(t.jobs),
+		cascade.NewProjectCleaner(t.core, t.registry).RegisterJobs(t.jobs))
 }
 
 // buildIdentity makes the built-in Keystone and its first administrator.
@@ -135,7 +136,7 @@ func (t *top) buildIdentity(ctx context.Context) error {
 	cfg := identity.Default()
 	cfg.TokenLife = t.cfg.Identity.TokenLife
 	var err error
-	t.identity, err = identity.New(cfg, identity.Options{DB: t.db, Now: time.Now, Log: t.log, Metrics: t.metrics, ProjectGone: t.core.ProjectEmpty})
+	t.identity, err = identity.New(cfg, identity.Options{DB: t.db, Now: time.Now, Log: t.log, Metrics: t.metrics, ProjectGone: t.core.ProjectGone})
 	if err != nil || t.cfg.Identity.External.AuthURL != "" {
 		return err
 	}

@@ -191,3 +191,13 @@ func notFound(op string, id ID, err error) error {
 	}
 	return errors.Join(fmt.Errorf("job %d", id), err)
 }
+
+// Withdraw takes back, inside a transaction, a job that is in no line and has not
+// begun: a precaution that turned out not to be needed leaves no trace. A job that has begun stays.
+func Withdraw(tx dbschema.Tx, id ID) error {
+	done := tx.Gorm().Where("id = ? AND state = ? AND attempt = 0 AND resource_id = ''", id, string(Scheduled)).Delete(&dbschema.Job{})
+	if done.Error != nil {
+		return fmt.Errorf("withdraw job %d: %w", id, done.Error)
+	}
+	return nil
+}

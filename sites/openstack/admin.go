@@ -121,8 +121,14 @@ func (a *Adaptor) memberRole(ctx context.Context) (string, error) {
 	return "", &fault.Error{Op: op, Site: string(a.site), Kind: fault.BadRequest, Msg: "the site has no role member"}
 }
 
-// DeleteProject implements sites.ProjectMaker. An empty id is skipped.
+// DeleteProject implements sites.ProjectMaker. An empty id is skipped. The
+// project's security groups go with it: Neutron makes one by itself, which would stay for ever.
 func (a *Adaptor) DeleteProject(ctx context.Context, projectID, userID string) error {
+	if projectID != "" {
+		if err := a.deleteGroups(ctx, projectID); err != nil {
+			return err
+		}
+	}
 	for _, gone := range []struct {
 		kind sites.Kind
 		id   string
@@ -132,6 +138,25 @@ func (a *Adaptor) DeleteProject(ctx context.Context, projectID, userID string) e
 		}
 		if err := a.Delete(ctx, gone.kind, ident.BottomID(gone.id)); err != nil && !fault.Is(err, fault.NotFound) {
 			return fmt.Errorf("delete %s %s: %w", gone.kind, gone.id, err)
+		}
+	}
+	return nil
+}
+
+func (a *Adaptor) deleteGroups(ctx context.Context, projectID string) error {
+	var ids []ident.BottomID
+	err := a.List(ctx, sites.SecurityGroup, sites.Query{Params: url.Values{"project_id": {projectID}}, AllProjects: true}, func(o sites.Object) error {
+		if o.Text("project_id") == projectID {
+			ids = append(ids, o.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list security groups of project %s: %w", projectID, err)
+	}
+	for _, id := range ids {
+		if err := a.Delete(ctx, sites.SecurityGroup, id); err != nil && !fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("delete security group %s: %w", id, err)
 		}
 	}
 	return nil
