@@ -158,7 +158,7 @@ func (s *Server) audit(m Mount) echo.MiddlewareFunc {
 			if who := auth.Peek(c); who != nil {
 				caller = who.Caller()
 			}
-			caller.RequestID, caller.RemoteAddr = c.Response().Header().Get("X-Openstack-Request-Id"), c.RealIP()
+			caller.RequestID, caller.RemoteAddr = c.Response().Header().Get("X-Openstack-Request-Id"), auth.RemoteAddr(c)
 			e := audit.By(caller, strings.Trim(m.Prefix, "/")+" "+r.Method, r.URL.Path)
 			if e.Outcome = "done"; err != nil {
 				e.Outcome = fault.KindOf(err).String()
@@ -175,7 +175,7 @@ func (s *Server) renderError(err error, c echo.Context) {
 	}
 	r := c.Request()
 	asked := faultjson.Asked{
-		Service: faultjson.Operator, RequestID: c.Response().Header().Get("X-Openstack-Request-Id"), AuthURL: s.base(c) + "/identity/v3",
+		Service: faultjson.Operator, RequestID: c.Response().Header().Get("X-Openstack-Request-Id"), AuthURL: auth.BaseURL(c, s.cfg.PublicURL) + "/identity/v3",
 	}
 	if m := s.mountOf(r.URL.Path); m != nil {
 		asked.Service = m.Dialect
@@ -210,12 +210,4 @@ func classify(err error) error {
 		}
 		return fault.Wrap(fault.Internal, "top/server", err)
 	}
-}
-
-// base is the address that the client used, for the links and the 401's header.
-func (s *Server) base(c echo.Context) string {
-	if s.cfg.PublicURL != "" {
-		return s.cfg.PublicURL
-	}
-	return c.Scheme() + "://" + c.Request().Host
 }
