@@ -89,7 +89,7 @@ func argsOf(check cobra.PositionalArgs) cobra.PositionalArgs {
 func (o *operator) client() (*client.Client, error) {
 	cloud, err := client.Finder{Getenv: o.getenv}.Cloud(cmp.Or(o.cloud, o.getenv("HEADWATER_CLOUD"), "headwater-admin"))
 	if err != nil {
-		return nil, run.Usage(fmt.Errorf("Top's operator: %w", err))
+		return nil, run.Usage(fmt.Errorf("the operator of Top: %w", err))
 	}
 	c, err := client.New(cloud, cmp.Or(o.url, o.getenv("HEADWATER_URL")))
 	return c, run.Usage(err)
