@@ -182,9 +182,13 @@ func (d *demo) writeClient() error {
 		{"headwater", "demo", "demo", "Global"}, {"headwater-east", "demo", "demo", "east"},
 		{"headwater-west", "demo", "demo", "west"}, {"headwater-admin", "admin", "admin", "Global"},
 	} {
-		yaml += fmt.Sprintf("  %s:\n    region_name: %s\n    identity_api_version: 3\n    auth:\n      auth_url: %s/identity/v3\n      username: %s\n"+
+		regions := c.region
+		if c.region == "Global" {
+			regions = "Global, east, west" // what --os-region-name may then name
+		}
+		yaml += fmt.Sprintf("  %s:\n    region_name: %s\n    regions: [%s]\n    identity_api_version: 3\n    auth:\n      auth_url: %s/identity/v3\n      username: %s\n"+
 			"      password: %s\n      project_name: %s\n      user_domain_id: default\n      project_domain_id: default\n",
-			c.name, c.region, d.url, c.user, d.password.Reveal(), c.project)
+			c.name, c.region, regions, d.url, c.user, d.password.Reveal(), c.project)
 	}
 	rc := fmt.Sprintf("export OS_AUTH_URL=%s/identity/v3 OS_USERNAME=demo OS_PASSWORD=%s OS_PROJECT_NAME=demo\n"+
 		"export OS_USER_DOMAIN_ID=default OS_PROJECT_DOMAIN_ID=default OS_IDENTITY_API_VERSION=3 OS_REGION_NAME=Global\n", d.url, d.password.Reveal())
@@ -208,7 +212,7 @@ Headwater is ready at %[1]s
 
 Try, in another shell:
   openstack --os-cloud headwater availability zone list
-  openstack --os-cloud headwater server create --flavor m1.tiny --image demo-image --network demo-net --availability-zone west --wait my-server
+  openstack --os-cloud headwater server create --flavor m1.tiny --image demo-image --network west-net --availability-zone west --wait my-server
   openstack --os-cloud headwater-admin hypervisor list
 
 Ctrl-C ends it.

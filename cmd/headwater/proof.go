@@ -161,14 +161,22 @@ func (p *proof) image(ctx context.Context) (string, error) {
 	return made.ID, nil
 }
 
+// network makes the network of the proof's server and one more, which stays unplaced until somebody uses it.
 func (p *proof) network(ctx context.Context) (string, error) {
-	var net struct{ Network struct{ ID string } }
-	if _, err := p.call(ctx, "POST", "/network/v2.0/networks", jsonType, object{"network": object{"name": "demo-net"}}, &net); err != nil {
+	if _, err := p.oneNetwork(ctx, "west-net", "10.43.0.0/24"); err != nil {
 		return "", err
 	}
-	subnet := object{"subnet": object{"name": "demo-subnet", "network_id": net.Network.ID, "ip_version": 4, "cidr": "10.42.0.0/24"}}
+	return p.oneNetwork(ctx, "demo-net", "10.42.0.0/24")
+}
+
+func (p *proof) oneNetwork(ctx context.Context, name, cidr string) (string, error) {
+	var net struct{ Network struct{ ID string } }
+	if _, err := p.call(ctx, "POST", "/network/v2.0/networks", jsonType, object{"network": object{"name": name}}, &net); err != nil {
+		return "", err
+	}
+	subnet := object{"subnet": object{"name": name + "-v4", "network_id": net.Network.ID, "ip_version": 4, "cidr": cidr}}
 	_, err := p.call(ctx, "POST", "/network/v2.0/subnets", jsonType, subnet, nil)
-	p.say("made network demo-net 10.42.0.0/24")
+	p.say("made network %s %s", name, cidr)
 	return net.Network.ID, err
 }
 
