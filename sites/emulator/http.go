@@ -42,6 +42,8 @@ type request struct {
 	project string // project id of the token
 	roles   []string
 	admin   bool
+
+	pathProject string // the project that the path names, of Cinder's and old Nova's paths
 }
 
 // path returns a wildcard of the route.
@@ -142,6 +144,9 @@ func (c *Cloud) admit(q *request, a access) (*reply, error) {
 	if err != nil && a != open {
 		return unauthorized(q)
 	}
+	if err == nil && q.pathProject != "" && q.pathProject != q.project {
+		return nil, fail(http.StatusBadRequest, "Malformed request url")
+	}
 	return nil, c.microversion(q)
 }
 
@@ -152,6 +157,8 @@ func unauthorized(q *request) (*reply, error) {
 	switch q.svc {
 	case imageSvc:
 		rep.raw, rep.ctype = htmlError(401, "This server could not verify that you are authorized to access the document you requested. Either you supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply the credentials required.<br /><br />"), "text/html; charset=UTF-8"
+	case identitySvc:
+		rep.body = object{{"error", object{{"code", 401}, {"message", msg}, {"title", "Unauthorized"}}}}
 	default:
 		rep.body = object{{"error", object{{"code", 401}, {"title", "Unauthorized"}, {"message", msg}}}}
 	}
@@ -233,7 +240,11 @@ func errorReply(q *request, err error) *reply {
 	case placementSvc:
 		rep.body = object{{"errors", []object{{{"status", e.status}, {"title", http.StatusText(e.status)}, {"detail", e.msg}, {"code", "placement.undefined_code"}, {"request_id", q.id}}}}}
 	default:
-		rep.body = object{{faultName(e), object{{"code", e.status}, {"message", e.msg}}}}
+		inner := object{{"code", e.status}, {"message", e.msg}}
+		if e.status == http.StatusRequestEntityTooLarge {
+			inner = append(inner, kv{"retryAfter", "0"})
+		}
+		rep.body = object{{faultName(e), inner}}
 		if e.status == http.StatusServiceUnavailable || e.status == http.StatusRequestEntityTooLarge {
 			rep.set("Retry-After", "0")
 		}
@@ -284,6 +295,10 @@ func htmlError(code int, body string) []byte {
 func unknownPath(q *request) (*reply, error) {
 	if q.svc == networkSvc {
 		return nil, &apiError{status: 404, kind: "HTTPNotFound", msg: "The resource could not be found."}
+	}
+	if q.svc == identitySvc {
+		const page = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
+		return &reply{status: 404, raw: []byte(page), ctype: "text/html; charset=utf-8"}, nil
 	}
 	return &reply{status: 404, raw: htmlError(404, "The resource could not be found.<br /><br />"), ctype: "text/html; charset=UTF-8"}, nil
 }
@@ -376,7 +391,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *Cloud) serveClean(w http.ResponseWriter, r *http.Request, q *request) {
 	r2 := r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
 	u := *r.URL
-	u.Path, u.RawPath = normalPath(u.Path), ""
+	u.Path, u.RawPath, q.pathProject = normalPath(u.Path)
 	r2.URL = &u
 	q.http = r2
 	if _, pattern := c.mux.Handler(r2); pattern == "" || !strings.Contains(pattern, "/") {
@@ -387,15 +402,18 @@ func (c *Cloud) serveClean(w http.ResponseWriter, r *http.Request, q *request) {
 }
 
 var (
-	projectPrefix = regexp.MustCompile(`^/(volume/v3|compute/v2\.1)/(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/|$)`)
+	projectPrefix = regexp.MustCompile(`^/(volume/v3|compute/v2\.1)/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/|$)`)
 	slashes       = regexp.MustCompile(`//+`)
 )
 
 // normalPath takes the project out of Cinder's and old Nova's paths and drops a
 // second slash, which clients make by joining URLs and the real services forgive.
-func normalPath(p string) string {
+func normalPath(p string) (path, raw, project string) {
 	p = slashes.ReplaceAllString(p, "/")
-	return projectPrefix.ReplaceAllString(p, "/$1$2")
+	if m := projectPrefix.FindStringSubmatch(p); m != nil {
+		project = m[2]
+	}
+	return projectPrefix.ReplaceAllString(p, "/$1$3"), "", project
 }
 
 // baseURL is scheme://host as the client wrote it.

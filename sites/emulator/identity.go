@@ -213,11 +213,17 @@ func (c *Cloud) identityRoutes() {
 	h("GET /v3/auth/tokens", needsToken, c.showToken)
 	h("DELETE /v3/auth/tokens", needsToken, c.revokeToken)
 	h("GET /v3/auth/catalog", needsToken, func(q *request) (*reply, error) {
-		return ok(object{{"catalog", c.catalog(q)}, {"links", links(q)}})
+		return ok(object{{"catalog", c.catalog(q)}, {"links", object{{"self", q.url("/v3/auth/catalog")}}}})
 	})
 	h("GET /v3/auth/projects", needsToken, c.ownProjects)
 	h("GET /v3/auth/domains", needsToken, c.authDomains)
-	h("GET /v3/auth/system", needsToken, func(*request) (*reply, error) { return ok(object{{"system", []any{}}, {"links", nil}}) })
+	h("GET /v3/auth/system", needsToken, func(q *request) (*reply, error) {
+		system := []object{}
+		if q.admin {
+			system = append(system, object{{"all", true}})
+		}
+		return ok(object{{"system", system}, {"links", object{{"self", q.url("/v3/auth/system")}}}})
+	})
 	c.projectRoutes(h)
 	c.userRoutes(h)
 	c.grantRoutes(h)

@@ -51,6 +51,9 @@ func (c *Cloud) imageRoutes() {
 	h("GET /{$}", open, c.imageVersions(http.StatusMultipleChoices))
 	h("GET ", open, c.imageVersions(http.StatusMultipleChoices))
 	h("GET /versions", open, c.imageVersions(http.StatusOK))
+	h("GET /v2", needsToken, func(q *request) (*reply, error) {
+		return (&reply{status: http.StatusFound}).set("Location", q.url("/v2/")), nil
+	})
 	h("GET /v2/images", needsToken, c.listImages)
 	h("POST /v2/images", needsToken, c.createImage)
 	h("GET /v2/images/{id}", needsToken, c.showImage)
@@ -74,10 +77,13 @@ func (c *Cloud) imageRoutes() {
 		return ok(object{{"import-methods", object{{"description", "Import methods available."}, {"type", "array"}, {"value", c.cfg.ImportMethods}}}})
 	})
 	h("GET /v2/info/stores", needsToken, func(*request) (*reply, error) {
-		return nil, fail(404, "Multi backend is not supported at this site.")
+		return ok(object{{"stores", []object{{{"id", "file"}, {"default", "true"}}}}})
 	})
 	h("GET /v2/schemas/{name}", needsToken, showSchema)
 	h("GET /v2/tasks", needsToken, func(q *request) (*reply, error) {
+		if !q.admin {
+			return nil, fail(403, "You are not authorized to complete tasks_api_access action.")
+		}
 		return ok(object{{"tasks", []object{}}, {"first", "/v2/tasks"}, {"schema", "/v2/schemas/tasks"}})
 	})
 	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
@@ -124,10 +130,14 @@ func (c *Cloud) imageView(i *image) object {
 	if i.hash != "" {
 		algo = "sha512"
 	}
-	return append(v, kv{"name", name}, kv{"disk_format", orNil(i.disk)}, kv{"container_format", orNil(i.container)}, kv{"visibility", i.visibility}, kv{"size", size},
+	v = append(v, kv{"name", name}, kv{"disk_format", orNil(i.disk)}, kv{"container_format", orNil(i.container)}, kv{"visibility", i.visibility}, kv{"size", size},
 		kv{"virtual_size", virtual}, kv{"status", i.status}, kv{"checksum", orNil(i.checksum)}, kv{"protected", i.protected}, kv{"min_ram", i.minRAM}, kv{"min_disk", i.minDisk},
 		kv{"owner", i.Project}, kv{"os_hidden", i.hidden}, kv{"os_hash_algo", algo}, kv{"os_hash_value", orNil(i.hash)}, kv{"id", i.ID}, kv{"created_at", stamp(i.created, zulu)},
 		kv{"updated_at", stamp(i.updated, zulu)}, kv{"tags", tags}, kv{"self", "/v2/images/" + i.ID}, kv{"file", "/v2/images/" + i.ID + "/file"}, kv{"schema", "/v2/schemas/image"})
+	if i.status != "queued" && i.status != "uploading" {
+		v = append(v, kv{"stores", "file"})
+	}
+	return v
 }
 
 // imageSeen reports whether the project may see the image.
@@ -336,6 +346,9 @@ func (i *image) patch(q *request, op, name string, value any) error {
 }
 
 func (c *Cloud) deleteImage(q *request) (*reply, error) {
+	if _, err := c.imageAt(q); err != nil {
+		return nil, fail(404, "Failed to find image "+q.path("id")+" to delete")
+	}
 	i, err := c.ownImage(q, "delete_image")
 	if err != nil {
 		return nil, err

@@ -72,6 +72,10 @@ func (c *Cloud) importImage(q *request) (*reply, error) {
 		return nil, fail(409, "Image is not in 'uploading' state: "+i.status)
 	}
 	i.status = "importing"
+	if i.props == nil {
+		i.props = map[string]string{}
+	}
+	i.props["os_glance_importing_to_stores"], i.props["os_glance_failed_import"] = "", ""
 	c.after(c.cfg.Durations.Image, func() {
 		if _, there := c.image.images.get(i.ID); there && i.status == "importing" {
 			data := i.staged

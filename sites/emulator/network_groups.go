@@ -20,7 +20,7 @@ func (g *secGroup) attr(c *Cloud, name string) any {
 		kind := c.ruleKind()
 		out := []object{}
 		for _, r := range c.rulesOf(g) {
-			out = append(out, kind.view(&request{c: c}, r, nil))
+			out = append(out, append(kind.view(&request{c: c}, r, nil), kv{"standard_attr_id", int(r.seq)}, kv{"tags", []string{}}))
 		}
 		return out
 	}

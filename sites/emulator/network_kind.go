@@ -83,6 +83,9 @@ func (s *std) common(r *row, name string) (any, bool) {
 func (k *netKind) view(q *request, r netResource, fields []string) object {
 	v := make(object, 0, len(k.attrs))
 	for _, a := range k.attrs {
+		if a.name == "is_default" && r.attr(q.c, "router:external") != true { // Neutron shows it on external networks only
+			continue
+		}
 		if (a.admin || a.adminSee) && !q.admin || len(fields) > 0 && !slices.Contains(fields, a.name) {
 			continue
 		}
@@ -90,6 +93,9 @@ func (k *netKind) view(q *request, r netResource, fields []string) object {
 	}
 	return v
 }
+
+// path is the collection's name in URLs.
+func (k *netKind) path() string { return strings.ReplaceAll(k.many, "_", "-") }
 
 func (c *Cloud) crud(k *netKind) {
 	h := func(pattern string, f handler) { c.handle(networkSvc, pattern, changes, f) }

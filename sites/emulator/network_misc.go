@@ -62,6 +62,7 @@ func (c *Cloud) networkRoutes() {
 	}
 	h("GET /{$}", open, versions)
 	h("GET ", open, versions)
+	h("GET /v2.0", needsToken, unknownPath) // a real one knows it with the slash only
 	h("GET /v2.0/{$}", needsToken, func(q *request) (*reply, error) {
 		var list []object
 		for _, n := range []string{"network", "subnet", "subnetpool", "port"} {

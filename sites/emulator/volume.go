@@ -90,8 +90,10 @@ func (c *Cloud) volumeRoutes() {
 	root := func(q *request) (*reply, error) { return status(http.StatusMultipleChoices, c.volumeVersions(q)) }
 	o("GET /{$}", root)
 	o("GET ", root)
-	o("GET /v3/{$}", func(q *request) (*reply, error) { return ok(c.volumeVersions(q)) })
-	o("GET /v3", func(q *request) (*reply, error) { return ok(c.volumeVersions(q)) })
+	h("GET /v3/{$}", func(q *request) (*reply, error) { return ok(c.volumeVersions(q)) }) // a real one wants a token here
+	h("GET /v3", func(q *request) (*reply, error) {
+		return (&reply{status: http.StatusFound}).set("Location", q.url("/v3/")), nil
+	})
 	h("GET /v3/volumes", c.listVolumes(false))
 	h("GET /v3/volumes/detail", c.listVolumes(true))
 	h("GET /v3/volumes/summary", c.volumeSummary)

@@ -225,8 +225,23 @@ func (c *Cloud) volumeAdminRoutes(h func(string, handler)) {
 	h("GET /v3/attachments/{id}", c.showAttachment)
 	h("GET /v3/extensions", func(*request) (*reply, error) { return ok(object{{"extensions", []object{}}}) })
 	h("GET /v3/messages", func(*request) (*reply, error) { return ok(object{{"messages", []object{}}}) })
-	h("GET /v3/group_types", func(*request) (*reply, error) { return ok(object{{"group_types", []object{}}}) })
+	h("GET /v3/group_types", func(*request) (*reply, error) {
+		return ok(object{{"group_types", []object{{{"id", fixedUUID("default_cgsnapshot_type")}, {"name", "default_cgsnapshot_type"}, {"description", "Default group type for migrating cgsnapshot"}, {"is_public", true}}}}})
+	})
 	h("GET /v3/groups/detail", func(*request) (*reply, error) { return ok(object{{"groups", []object{}}}) })
+	h("GET /v3/capabilities/{host}", func(q *request) (*reply, error) {
+		if !q.admin {
+			return nil, cinderPolicy("volume_extension:capabilities")
+		}
+		return unknownPath(q)
+	})
+	h("GET /v3/resource_filters", func(*request) (*reply, error) {
+		one := func(name string, filters ...string) object { return object{{"resource", name}, {"filters", filters}} }
+		return ok(object{{"resource_filters", []object{
+			one("volume", "name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "created_at", "updated_at", "consumes_quota"),
+			one("backup", "name", "status", "volume_id"), one("snapshot", "name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"),
+			one("attachment", "volume_id", "status", "instance_id", "attach_status")}}})
+	})
 	h("GET /v3/qos-specs", func(q *request) (*reply, error) {
 		if !q.admin {
 			return nil, cinderPolicy("volume_extension:qos_specs_manage:get_all")

@@ -416,7 +416,11 @@ func (c *Cloud) showType(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ok(object{{"volume_type", t.view(q)}})
+	v := t.view(q)
+	if q.path("id") == "default" {
+		v = v[:len(v)-1] // Cinder's extension does not reach this path
+	}
+	return ok(object{{"volume_type", v}})
 }
 
 func (c *Cloud) createType(q *request) (*reply, error) {
