@@ -216,7 +216,7 @@ func (s *Service) gatewayFree(tx *cascade.Tx, r *index.Resource) error {
 		if err != nil {
 			return err
 		}
-		if f.State != index.Deleting && f.State != index.Deleted {
+		if f.Kind == sites.FloatingIP && f.State != index.Deleting && f.State != index.Deleted { // a router's interfaces use it, too
 			return conflict("RouterExternalGatewayInUseByFloatingIp", "Gateway cannot be updated for router %s, since a gateway to external network is required by one or more floating IPs.", r.ID)
 		}
 	}
