@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade/identity"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
@@ -17,6 +18,7 @@ import (
 	topnetwork "github.com/headwater-cloud/headwater/top/network"
 	"github.com/headwater-cloud/headwater/top/server"
 	topvolume "github.com/headwater-cloud/headwater/top/volume"
+	"github.com/headwater-cloud/headwater/web"
 	"time"
 )
 
@@ -44,10 +46,14 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 			return computes.Explain(ctx, who, body, t.placer)
 		},
 	})
-	return server.New(server.Config{
+	var front *server.Server // the dashboard calls it as any client does, in this process
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { front.ServeHTTP(w, r) })
+	front, err = server.New(server.Config{
 		Listen: t.cfg.Listen, CertFile: t.cfg.TLS.CertFile, KeyFile: t.cfg.TLS.KeyFile, PublicURL: t.cfg.PublicURL,
 		MaxBody: t.cfg.MaxBody, Grace: t.cfg.Grace, Sites: t.registry, Audit: t.audit, Ready: ready, Metrics: t.metrics, Log: t.log, Now: time.Now,
-		Handlers: map[string]http.Handler{},
+		Handlers: map[string]http.Handler{web.Base: web.New(web.Config{
+			API: web.InProcess(api), Seal: t.keys, Secure: strings.HasPrefix(t.cfg.PublicURL, "https:"), Now: time.Now, Log: t.log,
+		})},
 		Mounts: []server.Mount{
 			{Prefix: "/identity", Dialect: faultjson.Identity, Routes: ids.Routes, Audited: true},
 			{Prefix: "/compute", Dialect: faultjson.Compute, Routes: computes.Routes},
@@ -58,6 +64,7 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 			{Prefix: "/docs", Dialect: faultjson.Operator, Routes: operator.Docs},
 		},
 	})
+	return front, err
 }
 
 // external makes the client of the Keystone that Top trusts instead of its own users.

@@ -45,6 +45,7 @@ type top struct {
 	log       *slog.Logger
 	metrics   *prometheus.Registry
 	db        *dbschema.DB
+	keys      *registry.Keyring
 	registry  *registry.Registry
 	core      *cascade.Core
 	placer    *placement.Placer
@@ -99,6 +100,7 @@ func (t *top) buildSites(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.keys = keys
 	makers := newAdaptors(t.cfg.Sites, counts, t.log)
 	late := &lateRemover{}
 	t.registry, err = registry.New(ctx, registry.Config{
