@@ -96,7 +96,8 @@ func (s *suite) server(t *testing.T) {
 	image, _ := s.uploaded(t, 64<<10)
 	network, _ := s.subnet(t)
 	port, _ := s.create(t, sites.Port, sites.Body{"network_id": network})
-	group, _ := s.create(t, sites.ServerGroup, sites.Body{"policy": "affinity"})
+	// Not "affinity": a resize goes to another host by default, which that policy would forbid.
+	group, _ := s.create(t, sites.ServerGroup, sites.Body{"policy": "anti-affinity"})
 	body := sites.Body{"name": s.prefix, "imageRef": string(image.ID), "flavorRef": string(s.flavor(t)), "metadata": map[string]any{"mine": "kept"},
 		"networks": []any{map[string]any{"port": string(port.ID)}}, "os:scheduler_hints": map[string]any{"group": string(group.ID)}}
 	made, marker := s.create(t, sites.Server, body)
@@ -116,6 +117,8 @@ func (s *suite) server(t *testing.T) {
 		t.Errorf("members of the group in the hint: %v, error %v; want the server", got.Body["members"], err)
 	}
 	s.drive(t, made.ID)
+	s.attach(t, made.ID)
+	s.resize(t, made.ID)
 	s.snapshotImage(t, made.ID)
 	s.serverChanges(t, made.ID, marker)
 }

@@ -59,6 +59,7 @@ func Run(t *testing.T, target Target) {
 		t.Run("refusals", s.refusals)
 		t.Run("image bytes", s.imageBytes)
 		t.Run("server", s.server)
+		t.Run("joints", s.joints)
 		t.Run("changes", s.changes)
 		t.Run("projects", s.projects)
 		t.Run("flavors", s.flavors)
@@ -159,10 +160,11 @@ func (s *suite) until(t *testing.T, kind sites.Kind, id ident.BottomID, status s
 	defer cancel()
 	var seen sites.Object
 	err := s.poll(ctx, func() (bool, error) {
-		var err error
-		if seen, err = s.member.Show(ctx, kind, id); err != nil {
+		now, err := s.member.Show(ctx, kind, id)
+		if err != nil {
 			return false, err
 		}
+		seen = now
 		got := seen.Text("status")
 		if got != status && (got == "ERROR" || got == "error") {
 			return false, errors.New("it went to " + got)
@@ -170,7 +172,7 @@ func (s *suite) until(t *testing.T, kind sites.Kind, id ident.BottomID, status s
 		return got == status && seen.Body["OS-EXT-STS:task_state"] == nil, nil
 	})
 	if err != nil {
-		t.Fatalf("%s %s to become %s: %v", kind, id, status, err)
+		t.Fatalf("%s %s to become %s, last seen %s (task %v): %v", kind, id, status, seen.Text("status"), seen.Body["OS-EXT-STS:task_state"], err)
 	}
 	return seen
 }
