@@ -93,7 +93,8 @@ func (c *Cloud) setDue() {
 }
 
 // now is the time that this site's clock shows: the moment of the event that is
-// running, else the current one, plus the skew that a fault may have set.
+// running, else the current one, plus the skew that a fault may have set. It
+// counts whole seconds, as the real services' database columns do.
 func (c *Cloud) now() time.Time {
-	return c.clock().Add(c.skew).UTC().Truncate(time.Microsecond)
+	return c.clock().Add(c.skew).UTC().Truncate(time.Second)
 }

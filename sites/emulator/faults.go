@@ -118,10 +118,13 @@ type Faults struct {
 	down    map[service]bool
 	allDown bool
 	lost    map[string][]string // user name: roles taken away; an empty list is all of them
+	struck  map[int64]int       // by fault, gone ones too
+	changed chan struct{}       // closed and replaced at each strike
 }
 
 func newFaults(c *Cloud) *Faults {
-	return &Faults{cloud: c, rng: rand.New(rand.NewPCG(c.cfg.Seed, 0x6661756c74)), down: map[service]bool{}, lost: map[string][]string{}}
+	return &Faults{cloud: c, rng: rand.New(rand.NewPCG(c.cfg.Seed, 0x6661756c74)), down: map[service]bool{}, lost: map[string][]string{},
+		struck: map[int64]int{}, changed: make(chan struct{})}
 }
 
 // Add puts a fault in force and returns its id. It returns an error when the
@@ -156,16 +159,28 @@ func (f *Faults) List() []Fault {
 	return out
 }
 
-// Struck returns how often the fault has struck so far; 0 for one that is gone.
+// Struck returns how often the fault has struck so far, also when it is gone.
 func (f *Faults) Struck(id int64) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, r := range f.rules {
-		if r.ID == id {
-			return r.struck
+	return f.struck[id]
+}
+
+// Wait returns when the fault has struck n times in all, or with ctx's error.
+func (f *Faults) Wait(ctx context.Context, id int64, n int) error {
+	for {
+		f.mu.Lock()
+		have, changed := f.struck[id], f.changed
+		f.mu.Unlock()
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for fault %d to strike %d times: %w", id, n, ctx.Err())
 		}
 	}
-	return 0
 }
 
 // Remove ends a fault and releases what it stalls. Unknown ids are ignored.
@@ -290,6 +305,9 @@ func (f *Faults) judge(q *request, userName string) verdict {
 			continue
 		}
 		r.struck++
+		f.struck[r.ID]++
+		close(f.changed)
+		f.changed = make(chan struct{})
 		if r.Count > 0 && r.struck >= r.Count && !r.Stall {
 			spent = append(spent, r.ID)
 		}
