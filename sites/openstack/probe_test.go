@@ -152,3 +152,33 @@ func TestProbeOfAnAdministrator(t *testing.T) {
 		t.Errorf("services are %+v", c.Services)
 	}
 }
+
+// A site whose certificate a private authority signed is reached when the operator gives that authority.
+func TestPrivateAuthority(t *testing.T) {
+	t.Parallel()
+	f := newFakeSite(t, ok)
+	secure := httptest.NewTLSServer(f)
+	t.Cleanup(secure.Close)
+	f.catalog = strings.ReplaceAll(wholeCatalog, "URL", secure.URL)
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}))
+	for _, tt := range []struct {
+		name  string
+		trust func(*sites.Credential)
+		fails bool
+	}{
+		{"its authority", func(c *sites.Credential) { c.CACert = ca }, false},
+		{"insecure", func(c *sites.Credential) { c.Insecure = true }, false},
+		{"neither", func(*sites.Credential) {}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cred := f.credential()
+			cred.AuthURL = secure.URL + "/identity/v3"
+			tt.trust(&cred)
+			a := f.adaptor(t, func(c *Config) { c.Credential = cred })
+			_, err := a.Show(t.Context(), sites.Server, "7")
+			if tt.fails != (err != nil) || tt.fails && (!fault.Is(err, fault.Unavailable) || contains(fault.Message(err), "127.0.0.1")) {
+				t.Errorf("got %v; want a failure: %v, Unavailable and without an address", err, tt.fails)
+			}
+		})
+	}
+}
