@@ -249,28 +249,33 @@ func withExtra(body sites.Body, extra map[string]any) sites.Body {
 
 // translated are the members of a body that hold ids, names or texts of which Top has its own.
 var translated = map[string]bool{
-	"id": true, "name": true, "description": true, "tenant_id": true, "project_id": true, "created_at": true, "updated_at": true,
-	"revision_number": true, "tags": true, "subnets": true, "status": true, "standard_attr_id": true, "availability_zones": true,
+	"id": true, "name": true, "description": true, "tenant_id": true, "project_id": true, "created_at": true,
+	"tags": true, "subnets": true, "standard_attr_id": true, "availability_zones": true,
 	"availability_zone_hints": true, "external_gateway_info": true, "fixed_ips": true, "security_groups": true, "port_details": true,
 	"subnetpool_id": true, "device_id": true, "port_forwardings": true, "segments": true,
 }
 
 // observe stores the status and the members that Top does not have itself: those for
 // everybody in Observed, those for administrators apart. What names other things of the site by id is left out.
+// The site's own updated_at and revision_number stay as well: by them the next look tells whether anything changed.
 func observe(r *index.Resource, obj sites.Object) {
 	if status := obj.Text("status"); status != "" {
 		r.Status = status
 	}
-	r.Observed, r.ObservedAdmin = sites.Body{}, sites.Body{}
+	r.Observed = sites.Body{}
+	admin := sites.Body{}
 	for k, v := range obj.Body {
 		switch {
 		case translated[k]:
 		case strings.HasPrefix(k, "provider:") || strings.HasPrefix(k, "binding:") && k != "binding:vnic_type":
-			r.ObservedAdmin[k] = v
+			admin[k] = v
 		case v != nil && (strings.HasSuffix(k, "_id") || strings.HasSuffix(k, "_ids")):
 		default:
 			r.Observed[k] = v
 		}
+	}
+	if len(admin) > 0 { // an ordinary user's look says nothing about them
+		r.ObservedAdmin = admin
 	}
 }
 

@@ -558,12 +558,7 @@ func (m routerMaker) Remove(ctx context.Context, r *index.Resource, at cascade.A
 // Observe takes the status and the gateway's addresses.
 func (routerMaker) Observe(ctx context.Context, r *index.Resource, at cascade.At, obj sites.Object) error {
 	observe(r, obj)
-	for _, k := range []string{"routes", "distributed", "ha"} {
-		if v, ok := r.Observed[k]; ok && k != "routes" {
-			r.ObservedAdmin[k] = v
-		}
-		delete(r.Observed, k)
-	}
+	delete(r.Observed, "routes")
 	info, _ := obj.Body["external_gateway_info"].(map[string]any)
 	if info == nil {
 		return nil

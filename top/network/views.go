@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/network"
@@ -31,7 +32,9 @@ func (v *viewer) common(r *row, c network.Common) view {
 	}
 	if v.caller.Admin() {
 		for k, value := range r.ObservedAdmin {
-			out[k] = value
+			if adminMember(k) {
+				out[k] = value
+			}
 		}
 	}
 	for k, value := range c.Extra {
@@ -44,6 +47,11 @@ func (v *viewer) common(r *row, c network.Common) view {
 	out["created_at"], out["updated_at"], out["revision_number"] = wire.Time(r.CreatedAt), wire.Time(r.UpdatedAt), r.Version
 	out["tags"] = list(c.Tags)
 	return out
+}
+
+// adminMember tells what an administrator sees besides; other members that an administrator's look at a site brought hold the site's ids.
+func adminMember(name string) bool {
+	return strings.HasPrefix(name, "provider:") || strings.HasPrefix(name, "binding:") || name == "distributed" || name == "ha"
 }
 
 // list makes [] of nil.
