@@ -221,8 +221,19 @@ func (m networkMaker) Change(ctx context.Context, r *index.Resource, at cascade.
 	return err
 }
 
-// Remove waits for the ports and subnets that are still going.
+// Remove waits for the ports and subnets that are still going: Neutron fails when they go while it deletes the network.
 func (m networkMaker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
+	for _, kind := range []sites.Kind{sites.Port, sites.Subnet} {
+		going, err := m.core.Index.Count(ctx, index.Query{Kind: kind, AllProjects: true, Hidden: true, In: map[index.Field][]string{
+			index.ByParent: {string(r.ID)}, index.ByState: {string(index.Deleting)},
+		}})
+		if err != nil {
+			return false, err
+		}
+		if wait := m.core.Now().Sub(r.UpdatedAt); going > 0 && wait < patienceTime {
+			return false, &cascade.WaitError{After: min(max(wait/4, minWait), maxWait), For: string(kind) + "s of network " + string(r.ID) + " to go"}
+		}
+	}
 	return m.removePatiently(ctx, r, at, bottom)
 }
 
@@ -289,14 +300,19 @@ const (
 // removePatiently deletes a bottom. While something that Top is ending, or a change that Top is still pushing, holds it, the answer is a *cascade.WaitError.
 func (s *Service) removePatiently(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
 	err := at.Adaptor.Delete(ctx, r.Kind, bottom)
-	if err == nil || fault.Is(err, fault.NotFound) {
+	switch {
+	case err == nil:
 		return true, nil
-	}
-	if !fault.Is(err, fault.Conflict) {
+	case fault.Is(err, fault.NotFound):
+		// Neutron answers 404 as well when something else went while it deleted this: a network's subnet.
+		if _, err := at.Adaptor.Show(ctx, r.Kind, bottom); err != nil {
+			return fault.Is(err, fault.NotFound), ignore(err, fault.NotFound)
+		}
+	case !fault.Is(err, fault.Conflict):
 		return false, err
 	}
 	wait := s.core.Now().Sub(r.UpdatedAt)
-	if wait > patienceTime {
+	if wait > patienceTime && fault.Is(err, fault.Conflict) {
 		return false, err
 	}
 	return false, &cascade.WaitError{After: min(max(wait/4, minWait), maxWait), For: string(r.Kind) + " " + string(r.ID) + " to be free at the site"}
