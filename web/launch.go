@@ -71,6 +71,7 @@ type offer struct {
 type choice struct {
 	Name, Image, Flavor, Key, UserData, Site, Zone string
 	Networks, Groups                               []string
+	NoNetwork                                      bool // said on purpose
 }
 
 // Has reports whether a network or a group is chosen.
@@ -170,7 +171,7 @@ func typed(v *visit) choice {
 	c := choice{
 		Name: strings.TrimSpace(v.PostFormValue("name")), Image: v.PostFormValue("image"), Flavor: v.PostFormValue("flavor"), Key: v.PostFormValue("key"),
 		UserData: v.PostFormValue("user_data"), Site: v.PostFormValue("site"), Zone: v.PostFormValue("zone"),
-		Networks: v.PostForm["network"], Groups: v.PostForm["group"],
+		Networks: v.PostForm["network"], Groups: v.PostForm["group"], NoNetwork: v.PostFormValue("no_network") != "",
 	}
 	if site, _, _ := strings.Cut(c.Zone, "/"); site != c.Site {
 		c.Zone = "" // it was chosen for another site
@@ -241,6 +242,8 @@ func (d *dashboard) launch(w http.ResponseWriter, v *visit) error {
 	case v.PostFormValue("preview") != "": // without scripts: only look at placement
 	case c.Name == "":
 		err = &apiError{Status: http.StatusBadRequest, Message: "The instance needs a name."}
+	case len(c.Networks) == 0 && !c.NoNetwork:
+		err = &apiError{Status: http.StatusBadRequest, Message: "Choose a network, or say that the instance has none."}
 	default:
 		_, err = d.api.call(v.Context(), v.session.Token, http.MethodPost, "/compute/v2.1/servers", c.body(c.zone()), nil)
 		if err == nil {

@@ -98,6 +98,7 @@ func funcs(now func() time.Time) template.FuncMap {
 	return template.FuncMap{
 		"base":   func() string { return Base },
 		"ago":    func(t time.Time) string { return ago(now().Sub(t)) },
+		"span":   func(t time.Time) string { return span(now().Sub(t)) },
 		"stamp":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"rfc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"mib":    mib,
@@ -109,19 +110,25 @@ func funcs(now func() time.Time) template.FuncMap {
 	}
 }
 
-// ago is a span as a person says it.
+// ago says how long back something was.
 func ago(d time.Duration) string {
-	switch {
-	case d < 0:
+	if d < time.Second {
 		return "just now"
-	case d < time.Minute:
-		return plural(int(d.Seconds()), "second") + " ago"
-	case d < time.Hour:
-		return plural(int(d.Minutes()), "minute") + " ago"
-	case d < 48*time.Hour:
-		return plural(int(d.Hours()), "hour") + " ago"
 	}
-	return plural(int(d.Hours()/24), "day") + " ago"
+	return span(d) + " ago"
+}
+
+// span is a time as a person says it.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return plural(max(int(d.Seconds()), 0), "second")
+	case d < time.Hour:
+		return plural(int(d.Minutes()), "minute")
+	case d < 48*time.Hour:
+		return plural(int(d.Hours()), "hour")
+	}
+	return plural(int(d.Hours()/24), "day")
 }
 
 func plural(n int, noun string) string {

@@ -132,7 +132,7 @@ func (p *picker) judge(open decision, err error) {
 	var refused *apiError
 	switch {
 	case errors.As(err, &refused):
-		p.Free, p.FreeBad = refused.Message, true
+		p.Free, p.FreeBad = strings.TrimRight(refused.Message, ". "), true
 	default:
 		p.Free = fmt.Sprintf("would choose %s: %s", open.Site, rules[open.Rule])
 	}
@@ -143,12 +143,9 @@ func (p *picker) say(c choice, chosen decision, err error) {
 	var refused *apiError
 	switch {
 	case c.zone() == "":
-		p.Said, p.Bad = "Headwater "+p.Free, p.FreeBad
-		if p.FreeBad {
-			p.Said = p.Free
-		}
+		p.Bad = p.FreeBad // the first choice says the rest
 	case errors.As(err, &refused):
-		p.Said, p.Bad = refused.Message, true
+		p.Said, p.Bad = strings.TrimRight(refused.Message, ". "), true
 	default:
 		p.Said = "The instance goes to " + chosen.Site
 		if c.Zone != "" && c.Zone != c.Site {

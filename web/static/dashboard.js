@@ -6,8 +6,8 @@
   const connection = document.getElementById("connection");
 
   // A dialog's text was loaded: show it. It closes when the verb was taken, and on "keep it as it is".
-  document.addEventListener("htmx:after:swap", () => {
-    if (body.childElementCount > 0 && !dialog.open) dialog.showModal();
+  document.addEventListener("htmx:after:swap", (event) => {
+    if (event.detail.ctx.target === body && !dialog.open) dialog.showModal();
   });
   document.addEventListener("headwater-changed", () => dialog.close());
   dialog.addEventListener("close", () => body.replaceChildren());
