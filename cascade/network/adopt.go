@@ -18,10 +18,11 @@ import (
 // AdoptSite takes over a site's external networks: one logical network per name
 // over all sites, bound wherever it is, with each site's own subnets. It is
 // idempotent. What vanished from the site loses its binding there, and ends when no site has it and nothing uses it.
+// The slices that the site has of Top's subnets are looked after at the same time.
 func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
 	external := slices.Clone(caps.ExternalNetworks)
 	slices.SortFunc(external, func(a, b sites.ExternalNetwork) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+	err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		seen := map[ident.TopID]bool{}
 		names := map[string]bool{}
 		for _, n := range external {
@@ -45,6 +46,10 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.C
 		}
 		return s.dropVanished(tx, site, seen)
 	})
+	if err != nil {
+		return err
+	}
+	return s.widen(ctx, site)
 }
 
 func (s *Service) adoptNetwork(tx *cascade.Tx, site ident.SiteID, name string, n sites.ExternalNetwork) (ident.TopID, error) {

@@ -180,7 +180,7 @@ func (m portMaker) attach(ctx context.Context, r *index.Resource, at cascade.At,
 	if err != nil {
 		return err
 	}
-	return routerMaker{m.Service}.pushRoutes(ctx, row, at, router)
+	return routerMaker(m).pushRoutes(ctx, row, at, router)
 }
 
 // Change sends what can be changed, then frees the addresses that the port no longer has anywhere.

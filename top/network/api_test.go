@@ -3,8 +3,11 @@ package network_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 
+	"github.com/headwater-cloud/headwater/cascade/network"
+	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
@@ -12,13 +15,19 @@ import (
 // emulated is a stack over emulated sites.
 func emulated(t testing.TB, names ...string) (*stack, []*site) {
 	t.Helper()
+	list := clouds(t, names...)
+	return newStack(t, list...), list
+}
+
+func clouds(t testing.TB, names ...string) []*site {
+	t.Helper()
 	var list []*site
 	for _, name := range names {
 		srv := httptest.NewServer(emulator.New(emulator.Default(name)))
 		t.Cleanup(srv.Close)
 		list = append(list, accounts(t, ident.SiteID(name), name, srv.URL+"/identity/v3"))
 	}
-	return newStack(t, list...), list
+	return list
 }
 
 // On the emulator as on a real region.
@@ -78,5 +87,38 @@ func TestRefusedBySite(t *testing.T) {
 	}
 	if left := s.items("floatingips"); len(left) != 0 {
 		t.Errorf("floating IPs after the refusal: %v", left)
+	}
+}
+
+// What a site keeps for itself of a subnet is enlarged when its own ports need more.
+func TestSliceIsEnlarged(t *testing.T) {
+	t.Parallel()
+	list := clouds(t, "east")
+	s := newStackOf(t, network.Config{Slice: 2}, list...)
+	net := s.do(201, "POST", "/sites/east/network/v2.0/networks", object{"network": object{}})
+	sub := s.do(201, "POST", "subnets", object{"subnet": object{"network_id": net["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
+	pools := func() string {
+		found, err := list[0].member.FindMarked(t.Context(), sites.Subnet, ident.TopID(text(sub, "id")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) == 0 {
+			return "none"
+		}
+		return fmt.Sprint(found[0].Body["allocation_pools"])
+	}
+	s.until("the subnet to be at the site", func() bool { return pools() == "[map[end:10.0.0.254 start:10.0.0.253]]" })
+	s.until("the site's own port", func() bool {
+		n := 0
+		err := list[0].member.List(t.Context(), sites.Port, sites.Query{Params: url.Values{"device_owner": {"network:dhcp"}}}, func(sites.Object) error { n++; return nil })
+		return err == nil && n > 0
+	})
+	for range 2 {
+		if err := s.service.AdoptSite(t.Context(), "east", list[0].caps); err != nil {
+			t.Fatal(err)
+		}
+		if got := pools(); got != "[map[end:10.0.0.254 start:10.0.0.251]]" {
+			t.Errorf("pools at the site: %s, want two addresses more", got)
+		}
 	}
 }

@@ -49,10 +49,6 @@ func bad(format string, args ...any) error {
 	return faultjson.Typed("HTTPBadRequest", fault.New(fault.BadRequest, "top/network", format, args...))
 }
 
-func notThere() error {
-	return faultjson.Typed("HTTPNotFound", fault.New(fault.NotFound, "top/network", "The resource could not be found."))
-}
-
 // preconditions renders the one answer that no fault.Kind says: a revision that is not the row's is 412.
 func preconditions(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {

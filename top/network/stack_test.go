@@ -131,6 +131,12 @@ type stack struct {
 
 func newStack(t testing.TB, list ...*site) *stack {
 	t.Helper()
+	return newStackOf(t, network.Config{}, list...)
+}
+
+// newStackOf is newStack with settings of the service.
+func newStackOf(t testing.TB, cfg network.Config, list ...*site) *stack {
+	t.Helper()
 	db := dbtest.SQLite(t)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b := bottoms(list)
@@ -143,7 +149,8 @@ func newStack(t testing.TB, list ...*site) *stack {
 		t.Fatal(err)
 	}
 	placer := placement.New(b, core.Index, core.Bindings, placement.NewHomeStore(db, time.Now))
-	service := network.New(network.Config{Core: core, Placer: placer, IPAM: addresses})
+	cfg.Core, cfg.Placer, cfg.IPAM = core, placer, addresses
+	service := network.New(cfg)
 	service.Register()
 	engine, err := jobs.New(db, jobs.Default(), prometheus.NewRegistry(), log)
 	if err != nil {
