@@ -5,6 +5,7 @@
 package topproc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +85,7 @@ type Config struct {
 	// CallTimeout, SettleTime, Lease, InventoryEvery and DiffEvery are settings of the same names. Defaults: 2 s,
 	// 3 s, 6 s, 300 ms, 5 s.
 	CallTimeout, SettleTime, Lease, InventoryEvery, DiffEvery time.Duration
+	LogLevel                                                  string // default info
 }
 
 func (c *Config) fill(t testing.TB) {
@@ -95,6 +97,7 @@ func (c *Config) fill(t testing.TB) {
 			*d.to = d.def
 		}
 	}
+	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	if c.Dir == "" {
 		c.Dir = t.TempDir()
 	}
@@ -134,8 +137,8 @@ database: {driver: %s, dsn: %q}
 jobs: {lease: %v, grace: 1s, queues: {default: {workers: 32, per_site: 16}, bulk: {workers: 4, per_site: 4}}}
 sites: {call_timeout: %v, settle_time: %v}
 inventory: {every: %v, diff_every: %v}
-log: {level: debug, format: text}
-`, port, cfg.Dir, cfg.Database.Driver, cfg.Database.DSN, cfg.Lease, cfg.CallTimeout, cfg.SettleTime, cfg.InventoryEvery, cfg.DiffEvery)
+log: {level: %s, format: text}
+`, port, cfg.Dir, cfg.Database.Driver, cfg.Database.DSN, cfg.Lease, cfg.CallTimeout, cfg.SettleTime, cfg.InventoryEvery, cfg.DiffEvery, cfg.LogLevel)
 	if err := os.WriteFile(top.file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
