@@ -59,7 +59,7 @@ func (c *Cloud) actionFunc(q *request, name string) actionFunc {
 	return map[string]actionFunc{
 		"reboot": c.reboot, "lock": c.lock, "unlock": c.unlock, "shelve": c.shelve, "shelveOffload": c.shelveOffload, "unshelve": c.unshelve,
 		"resize": c.resize, "confirmResize": c.confirmResize, "revertResize": c.revertResize, "migrate": c.migrate, "rebuild": c.rebuild,
-		"createImage": c.snapshotServer, "os-getConsoleOutput": c.consoleOutput, "changePassword": c.changePassword, "os-resetState": c.resetState,
+		"createImage": c.snapshotServer, "createBackup": c.backupServer, "os-getConsoleOutput": c.consoleOutput, "changePassword": c.changePassword, "os-resetState": c.resetState,
 		"forceDelete": c.forceDelete, "addSecurityGroup": c.addServerGroup, "removeSecurityGroup": c.removeServerGroup, "restore": c.restore,
 	}[name]
 }
@@ -425,6 +425,35 @@ func (c *Cloud) snapshotVolumes(s *server, i *image) {
 	i.props["bdm_v2"], i.props["root_device_name"] = "True", s.rootDevice
 	i.props["block_device_mapping"] = string(appendJSON(nil, list))
 	c.setImageData(i, []byte{})
+}
+
+// backupServer is createImage that throws away the oldest images of its kind beyond "rotation".
+func (c *Cloud) backupServer(q *request, s *server, arg any) (*reply, error) {
+	m, _ := arg.(map[string]any)
+	d := doc(m)
+	keep, given := d.num("rotation")
+	kind := d.str("backup_type")
+	if !given || keep < 0 || kind == "" {
+		return nil, badField("createBackup", string(mustJSON(arg)), "'rotation' is a required property")
+	}
+	if s.bfv {
+		return nil, fail(400, "Backup is not supported for volume-backed instances.")
+	}
+	rep, err := c.snapshotServer(q, s, map[string]any{"name": d["name"], "metadata": d["metadata"]})
+	if err != nil {
+		return nil, err
+	}
+	all := c.image.images.of(s.Project)
+	all[len(all)-1].props["backup_type"] = kind // the snapshot is the newest
+	for i := range newestFirst(slices.Clone(all)) {
+		if i.props["backup_type"] != kind || i.props["instance_uuid"] != s.ID {
+			continue
+		}
+		if keep--; keep < 0 {
+			c.dropImage(i)
+		}
+	}
+	return rep, nil
 }
 
 const consoleText = "FAKE CONSOLE OUTPUT\nANOTHER\nLAST LINE"

@@ -125,14 +125,22 @@ func (c *Cloud) run(q *request, a access, h handler) (*reply, error) {
 	if a != changes && (q.http.Method == http.MethodGet || q.http.Method == http.MethodHead) {
 		c.mu.RLock()
 		defer c.mu.RUnlock()
-		return h(q)
+		return rendered(h(q))
 	}
 	if err := q.decode(); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return h(q)
+	return rendered(h(q))
+}
+
+// rendered turns a body into bytes while the lock is held, because views share maps and slices with the state.
+func rendered(rep *reply, err error) (*reply, error) {
+	if rep != nil && rep.body != nil {
+		rep.raw, rep.body, rep.ctype = appendJSON(nil, rep.body), nil, "application/json"
+	}
+	return rep, err
 }
 
 // admit runs what is due, authenticates and reads the microversion.
@@ -156,7 +164,7 @@ func unauthorized(q *request) (*reply, error) {
 	rep.set("WWW-Authenticate", `Keystone uri="`+q.base+`/identity/v3"`)
 	switch q.svc {
 	case imageSvc:
-		rep.raw, rep.ctype = htmlError(401, "This server could not verify that you are authorized to access the document you requested. Either you supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply the credentials required.<br /><br />"), "text/html; charset=UTF-8"
+		rep.webob(q, 401, "This server could not verify that you are authorized to access the document you requested. Either you supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply the credentials required.")
 	case identitySvc:
 		rep.body = object{{"error", object{{"code", 401}, {"message", msg}, {"title", "Unauthorized"}}}}
 	default:
@@ -236,7 +244,7 @@ func errorReply(q *request, err error) *reply {
 		}
 		rep.body = object{{"NeutronError", object{{"type", kind}, {"message", e.msg}, {"detail", ""}}}}
 	case imageSvc:
-		rep.raw, rep.ctype = htmlError(e.status, escapeHTML(e.msg)+"<br /><br />"), "text/html; charset=UTF-8"
+		rep.webob(q, e.status, e.msg)
 	case placementSvc:
 		rep.body = object{{"errors", []object{{{"status", e.status}, {"title", http.StatusText(e.status)}, {"detail", e.msg}, {"code", "placement.undefined_code"}, {"request_id", q.id}}}}}
 	default:
@@ -285,10 +293,22 @@ func escapeHTML(s string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&#x27;", `"`, "&quot;").Replace(s)
 }
 
-// htmlError is the page that webob makes of an error; Glance, and all WSGI services for unknown paths, send it.
-func htmlError(code int, body string) []byte {
+// webob sets the answer that webob makes of an error, in the form that the
+// client accepts: a page, JSON, or plain text when it names neither. Glance
+// sends it for every error, all WSGI services for unknown paths.
+func (r *reply) webob(q *request, code int, msg string) *reply {
+	r.status = code
 	title := strconv.Itoa(code) + " " + http.StatusText(code)
-	return []byte("<html>\n <head>\n  <title>" + title + "</title>\n </head>\n <body>\n  <h1>" + title + "</h1>\n  " + body + "\n\n\n </body>\n</html>")
+	switch accept := q.http.Header.Get("Accept"); {
+	case strings.Contains(accept, "html") || strings.Contains(accept, "*/*"):
+		page := "<html>\n <head>\n  <title>" + title + "</title>\n </head>\n <body>\n  <h1>" + title + "</h1>\n  " + escapeHTML(msg) + "<br /><br />\n\n\n\n </body>\n</html>"
+		r.raw, r.ctype = []byte(page), "text/html; charset=UTF-8"
+	case strings.Contains(accept, "application/json"):
+		r.body = object{{"message", msg + "<br /><br />\n\n\n"}, {"code", title}, {"title", http.StatusText(code)}}
+	default:
+		r.raw, r.ctype = []byte(title+"\n\n"+msg+"\n\n   "), "text/plain; charset=UTF-8"
+	}
+	return r
 }
 
 // unknownPath answers what no route of a service matches.
@@ -300,7 +320,7 @@ func unknownPath(q *request) (*reply, error) {
 		const page = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
 		return &reply{status: 404, raw: []byte(page), ctype: "text/html; charset=utf-8"}, nil
 	}
-	return &reply{status: 404, raw: htmlError(404, "The resource could not be found.<br /><br />"), ctype: "text/html; charset=UTF-8"}, nil
+	return new(reply).webob(q, 404, "The resource could not be found."), nil
 }
 
 // microversion reads the version that the client asks for.

@@ -154,7 +154,16 @@ func (k *netKind) post(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return made(object{{k.one, k.view(q, r, nil)}})
+	return made(object{{k.one, k.madeView(q, r)}})
+}
+
+// madeView is the view of the answer to a POST, where Neutron shows is_default on every network.
+func (k *netKind) madeView(q *request, r netResource) object {
+	v := k.view(q, r, nil)
+	if n, is := r.(*network); is && !n.external {
+		v = append(v, kv{"is_default", n.isDefault})
+	}
+	return v
 }
 
 // bulk makes all or nothing.
@@ -171,7 +180,7 @@ func (k *netKind) bulk(q *request, many []any) (*reply, error) {
 			return nil, err
 		}
 		done = append(done, r)
-		views = append(views, k.view(q, r, nil))
+		views = append(views, k.madeView(q, r))
 	}
 	return made(object{{k.many, views}})
 }

@@ -438,7 +438,7 @@ func (c *Cloud) createType(q *request) (*reply, error) {
 	}
 	t := &volumeType{row: row{ID: newID()}, name: d.str("name"), description: d.str("description"), public: d.truth("os-volume-type-access:is_public", true), specs: d.stringMap("extra_specs")}
 	c.volume.types.add(t)
-	return ok(object{{"volume_type", t.view(q)}})
+	return ok(object{{"volume_type", object{{"id", t.ID}, {"name", t.name}, {"is_public", t.public}, {"extra_specs", orEmptyMap(t.specs)}, {"description", orNil(t.description)}, {"os-volume-type-access:is_public", t.public}}}})
 }
 
 func (c *Cloud) updateType(q *request) (*reply, error) {
@@ -457,7 +457,7 @@ func (c *Cloud) updateType(q *request) (*reply, error) {
 		t.description = d.str("description")
 	}
 	t.public = d.truth("is_public", t.public)
-	return ok(object{{"volume_type", t.view(q)}})
+	return ok(object{{"volume_type", object{{"id", t.ID}, {"name", t.name}, {"is_public", t.public}, {"extra_specs", orEmptyMap(t.specs)}, {"description", orNil(t.description)}}}})
 }
 
 func (c *Cloud) deleteType(q *request) (*reply, error) {
