@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func measureMemory(ctx context.Context, b *bench) error { return nil }
