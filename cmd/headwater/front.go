@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"time"
 	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade/identity"
@@ -19,7 +20,6 @@ import (
 	"github.com/headwater-cloud/headwater/top/server"
 	topvolume "github.com/headwater-cloud/headwater/top/volume"
 	"github.com/headwater-cloud/headwater/web"
-	"time"
 )
 
 // front makes the HTTP server with every service mounted. Ready decides /healthz.
