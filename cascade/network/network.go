@@ -159,13 +159,14 @@ func columns(r *index.Resource, f Fields) {
 	}
 }
 
-// place gives a row that was just inserted the site of what it is connected to, and has it made there when that is known. It returns the row as it is then.
-func place(tx *cascade.Tx, r *index.Resource) (*index.Resource, error) {
-	site, _, err := tx.SiteOf(r.ID)
-	if err != nil || site == "" || site == r.Site {
-		return r, err
+// place gives a row that was just inserted the site of its network, and has it made there; it returns the row as it is then. A
+// network that is placed has all that is connected to it placed, so that looking at the network alone is enough, and
+// costs the same on a network of ten thousand ports.
+func place(tx *cascade.Tx, r, network *index.Resource) (*index.Resource, error) {
+	if network.Site == "" || network.Site == r.Site {
+		return r, nil
 	}
-	if err := tx.Place(site, r.ID); err != nil {
+	if err := tx.Place(network.Site, r.ID); err != nil {
 		return nil, err
 	}
 	return tx.Load(r.ID)

@@ -134,7 +134,7 @@ func (s *Service) addPort(tx *cascade.Tx, r, network *index.Resource, spec *Port
 	if r.Site != "" {
 		return r, nil
 	}
-	return place(tx, r)
+	return place(tx, r, network)
 }
 
 func subnetsOf(list []FixedIP) []ident.TopID {

@@ -74,7 +74,7 @@ func (s *Service) insertSubnet(tx *cascade.Tx, f Fields) (*index.Resource, error
 			return nil, err
 		}
 	}
-	return place(tx, r)
+	return place(tx, r, network)
 }
 
 // addAuto gives each host port of the network its address in a subnet where hosts give themselves theirs, as Neutron does.
