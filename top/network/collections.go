@@ -97,6 +97,9 @@ func addressed(r *row) bool {
 
 // render shows rows as the caller may see them, cut down to the fields asked for.
 func (h *Handler) render(c echo.Context, col *collection, rows []*row) ([]view, error) {
+	if err := h.fresh(c, rows); err != nil {
+		return nil, err
+	}
 	v := &viewer{handler: h, caller: auth.From(c).Caller()}
 	views, err := col.view(c.Request().Context(), v, rows)
 	if err != nil {

@@ -4,11 +4,17 @@
 package network
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/network"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -21,6 +27,10 @@ import (
 type Config struct {
 	Service *network.Service
 	Auth    *auth.Authenticator
+	// Ages tells how old Top's knowledge of each site is, for the header X-Headwater-Freshness; nil leaves the header out.
+	Ages interface {
+		Freshness(ctx context.Context) (map[ident.SiteID]compute.Age, error)
+	}
 	// PublicURL is how clients reach Top, without a path; "" takes it from each request.
 	PublicURL string
 }
@@ -61,4 +71,32 @@ func preconditions(next echo.HandlerFunc) echo.HandlerFunc {
 		faultjson.RenderStatus(asked, http.StatusPreconditionFailed, stale.Error(), stale.NeutronType()).WriteTo(c.Response())
 		return nil
 	}
+}
+
+// fresh sets the header that tells how old the answer's knowledge of each site is.
+func (h *Handler) fresh(c echo.Context, rows []*row) error {
+	if h.cfg.Ages == nil {
+		return nil
+	}
+	shown := map[ident.SiteID]bool{}
+	for _, r := range rows {
+		if r.Site != "" {
+			shown[r.Site] = true
+		}
+	}
+	if len(shown) == 0 {
+		return nil
+	}
+	ages, err := h.cfg.Ages.Freshness(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	var parts []string
+	for _, site := range slices.Sorted(maps.Keys(shown)) {
+		if a, ok := ages[site]; ok {
+			parts = append(parts, string(site)+"="+a.Age.Truncate(time.Second).String())
+		}
+	}
+	c.Response().Header().Set("X-Headwater-Freshness", strings.Join(parts, ", "))
+	return nil
 }
