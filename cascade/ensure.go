@@ -9,6 +9,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -34,9 +35,15 @@ func (w *WaitError) Unwrap() error {
 // at most one bottom comes to be. A *WaitError says to come back; other errors
 // are the site's or the row's own, definite unless Unavailable or Ambiguous.
 func (c *Core) Ensure(ctx context.Context, site ident.SiteID, id ident.TopID) (ident.BottomID, error) {
-	v, err, _ := c.flight.Do(string(site)+"/"+string(id), func() (any, error) { return c.ensure(ctx, site, id) })
-	bottom, _ := v.(ident.BottomID)
-	return bottom, err
+	for {
+		v, err, shared := c.flight.Do(string(site)+"/"+string(id), func() (any, error) { return c.ensure(ctx, site, id) })
+		// What ended the one who did it for all (its tenant went away, its job was lost) did not end us.
+		if shared && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, jobs.ErrClaimLost)) {
+			continue
+		}
+		bottom, _ := v.(ident.BottomID)
+		return bottom, err
+	}
 }
 
 func (c *Core) ensure(ctx context.Context, site ident.SiteID, id ident.TopID) (ident.BottomID, error) {
@@ -70,7 +77,20 @@ func (c *Core) ensure(ctx context.Context, site ident.SiteID, id ident.TopID) (i
 			return "", err
 		}
 	}
-	return b.BottomID, c.finish(ctx, m, r, at, b)
+	if err := c.finish(ctx, m, r, at, b); err != nil {
+		return "", err
+	}
+	return b.BottomID, c.catchUp(ctx, r, b)
+}
+
+// catchUp pushes what was changed while the bottom was being made: the job of
+// that change passed it by, since there was nothing yet to push to.
+func (c *Core) catchUp(ctx context.Context, made *index.Resource, b *binding.Binding) error {
+	r, err := c.Index.Get(ctx, made.ID)
+	if err != nil || r.Generation <= b.Generation || b.Adopted || r.State == index.Deleting || r.State == index.Deleted {
+		return err
+	}
+	return c.pushOne(ctx, r, b)
 }
 
 // ensureNeeds ensures what the row needs and waits until each is ready for use.
@@ -132,10 +152,12 @@ func (c *Core) claimAndMake(ctx context.Context, m Maker, r *index.Resource, at 
 	if err != nil || known != nil {
 		return known, err
 	}
+	if err := c.stillWanted(ctx, claim, r.ID); err != nil {
+		return nil, err
+	}
 	obj, adopted, err := c.make(ctx, claim, m, r, at)
 	if err != nil {
-		definite := !fault.Is(err, fault.Ambiguous) && !isWait(err)
-		return nil, errors.Join(err, c.release(ctx, claim, definite))
+		return nil, errors.Join(taken(err), c.release(ctx, claim, surelyNothing(err)))
 	}
 	generation := int64(0) // Finish comes next
 	if _, ok := m.(Finisher); !ok {
@@ -143,13 +165,54 @@ func (c *Core) claimAndMake(ctx context.Context, m Maker, r *index.Resource, at 
 	}
 	err = claim.Bind(ctx, obj.ID, generation, adopted, nil)
 	if errors.Is(err, binding.ErrLost) {
+		if adopted {
+			return nil, taken(err)
+		}
 		return nil, c.late(ctx, r, at, obj.ID)
 	}
 	if err != nil {
 		return nil, err
 	}
 	c.log.InfoContext(ctx, "binding completed", "site", at.Site, "kind", r.Kind, "top_id", r.ID, "bottom_id", obj.ID)
-	return c.Bindings.Get(ctx, r.ID, at.Site)
+	b, err := c.Bindings.Get(ctx, r.ID, at.Site)
+	if err == nil && !b.Known() {
+		err = taken(binding.ErrLost) // forgotten since: its site is being removed
+	}
+	return b, err
+}
+
+// stillWanted looks at the row again once it is claimed. Its delete may have
+// begun after the row was read and may have found no binding to wait for: what
+// was made then would belong to nobody.
+func (c *Core) stillWanted(ctx context.Context, claim *binding.Claim, id ident.TopID) error {
+	r, err := c.Index.Get(ctx, id)
+	if err == nil && (r.State == index.Deleting || r.State == index.Deleted) {
+		err = fault.New(fault.Conflict, "cascade.Ensure", "%s %s is being deleted.", r.Kind, r.ID)
+	}
+	if err == nil {
+		return nil
+	}
+	if r != nil && r.State == index.Deleted && claim.AttemptedAt.IsZero() {
+		return errors.Join(err, c.forget(context.WithoutCancel(ctx), &claim.Binding))
+	}
+	return errors.Join(err, c.release(ctx, claim, false))
+}
+
+// taken turns the loss of a claim into a reason to come back: another worker has the pair now, and the row is as good as before.
+func taken(err error) error {
+	if errors.Is(err, binding.ErrLost) {
+		return &WaitError{After: heldWait, For: "the worker that took over"}
+	}
+	return err
+}
+
+// surelyNothing reports whether an error of making proves that the site made nothing. An error of our own proves
+// nothing: it may have come after the site was called.
+func surelyNothing(err error) bool {
+	if isWait(err) || errors.Is(err, binding.ErrLost) {
+		return false
+	}
+	return definite(err) || fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.Unavailable)
 }
 
 // release ends a claim even when ctx is over, so that the next worker need not wait for the lease to run out.
@@ -219,28 +282,43 @@ func (c *Core) create(ctx context.Context, claim *binding.Claim, m Maker, r *ind
 	if creator, ok := m.(Creator); ok {
 		return c.held(ctx, claim, func(ctx context.Context) (sites.Object, error) { return creator.Create(ctx, r, at, body) })
 	}
-	// A replica that was paused past its lease must not send: another may have begun.
-	left := claim.Left()
-	if left < c.timeout {
+	// A replica that was paused past its lease must not send: another may have begun. The deadline is taken before the
+	// claim is looked at, so that a pause after that leaves no time to send.
+	deadline := time.Now().Add(c.timeout)
+	if claim.Left() < c.timeout {
 		return sites.Object{}, &WaitError{After: heldWait, For: "a claim that lasts long enough"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	return at.Adaptor.Create(ctx, r.Kind, body, sites.CreateOptions{Marker: r.ID})
 }
 
 // late is for a worker that came back from a create after its claim was lost.
-// If another's bottom was bound meanwhile, ours is the second and goes.
+// If another's bottom was bound meanwhile, or the row is gone, ours is one too many and goes.
 func (c *Core) late(ctx context.Context, r *index.Resource, at At, ours ident.BottomID) error {
-	b, err := c.Bindings.Get(ctx, r.ID, at.Site)
-	if err != nil {
-		return err
-	}
-	if b.Known() && b.BottomID != ours {
-		c.log.WarnContext(ctx, "second bottom was deleted", "site", at.Site, "kind", r.Kind, "top_id", r.ID, "bottom_id", ours)
-		if err := at.Adaptor.Delete(ctx, r.Kind, ours); err != nil && !fault.Is(err, fault.NotFound) {
+	// The job's own context ends with its lease, which is mostly gone as well.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.lease())
+	defer cancel()
+	for {
+		b, err := c.Bindings.Get(ctx, r.ID, at.Site)
+		switch {
+		case err != nil:
 			return err
+		case b.Known() && b.BottomID == ours: // found by its marker
+			return &WaitError{After: heldWait, For: "the worker that took over"}
+		case b.Known() || b == nil:
+			c.log.WarnContext(ctx, "second bottom was deleted", "site", at.Site, "kind", r.Kind, "top_id", r.ID, "bottom_id", ours)
+			if err := at.Adaptor.Delete(ctx, r.Kind, ours); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+			return &WaitError{After: heldWait, For: "the worker that took over"}
+		case b.ClaimUntil.IsZero(): // nobody is at it: the next finds ours by its marker
+			return &WaitError{After: heldWait, For: "the worker that took over"}
+		}
+		select { // another is making it: only when it has ended is it known whose remains
+		case <-ctx.Done():
+			return &WaitError{After: heldWait, For: "the worker that took over"}
+		case <-time.After(heldWait):
 		}
 	}
-	return &WaitError{After: heldWait, For: "the worker that took over"}
 }

@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -18,11 +19,11 @@ func (c *Core) held(ctx context.Context, claim *binding.Claim, create func(conte
 	defer cancel()
 	g, beat := errgroup.WithContext(ctx)
 	var obj sites.Object
+	var failed error
 	g.Go(func() error {
 		defer cancel() // ends the heartbeat
-		var err error
-		obj, err = create(beat)
-		return err
+		obj, failed = create(beat)
+		return nil
 	})
 	g.Go(func() error {
 		tick := time.NewTicker(c.lease() / 3)
@@ -38,6 +39,6 @@ func (c *Core) held(ctx context.Context, claim *binding.Claim, create func(conte
 			}
 		}
 	})
-	err := g.Wait()
-	return obj, err
+	// The loss of the claim comes first: the create's own error, then, only says that its context ended.
+	return obj, cmp.Or(g.Wait(), failed)
 }

@@ -25,6 +25,11 @@ func (c *Core) Refresh(ctx context.Context, r *index.Resource, site ident.SiteID
 	if fault.Is(err, fault.NotFound) {
 		return c.missing(ctx, r, site)
 	}
+	if definite(err) {
+		// The site's refusal to show what it holds is about the account (a role was lost), not about the resource.
+		err = &fault.Error{Op: "cascade.Refresh", Site: string(site), Kind: fault.Unavailable, Err: err,
+			Msg: fmt.Sprintf("Site %s does not show %s %s: %s", site, r.Kind, r.ID, fault.Message(err))}
+	}
 	if err != nil {
 		return r, err
 	}

@@ -23,7 +23,7 @@ func (w deleteWorker) Work(ctx context.Context, job jobs.Job[deleteArgs]) error 
 		return ignoreNotFound(err)
 	}
 	if err := w.RemoveAll(ctx, r); err != nil {
-		if !isWait(err) && definite(err) {
+		if !isWait(err) && (definite(err) || lastChance(err, job.Info)) {
 			return errors.Join(jobs.Cancel(err), w.undelete(ctx, r, err))
 		}
 		return w.outcome(err, r.UpdatedAt)
@@ -32,6 +32,14 @@ func (w deleteWorker) Work(ctx context.Context, job jobs.Job[deleteArgs]) error 
 		r, err := tx.Load(r.ID)
 		if err != nil || r.State != index.Deleting {
 			return err
+		}
+		// Whoever needed the row elsewhere may have begun to make it there since.
+		left, err := w.Bindings.OfTopIn(tx.Tx, r.ID)
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return jobs.Snooze(heldWait)
 		}
 		return tx.End(r)
 	})
@@ -140,7 +148,7 @@ func (c *Core) removeUnknown(ctx context.Context, r *index.Resource, at At) erro
 		return c.forget(ctx, &claim.Binding)
 	}
 	if err := claim.Bind(ctx, obj.ID, r.Generation, false, nil); err != nil {
-		return err
+		return taken(err)
 	}
 	return &WaitError{After: minPoll, For: "the delete of what was found by its marker"}
 }

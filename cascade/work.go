@@ -84,6 +84,9 @@ func definite(err error) bool {
 	}
 }
 
+// lastChance reports whether a failure of our own ends the job: the row must then say so, since nobody comes back to it.
+func lastChance(err error, job jobs.Info) bool { return fault.Is(err, fault.Internal) && job.Last() }
+
 // createWorker makes a recorded row true at its site and follows it until it has settled.
 type createWorker struct{ *Core }
 
@@ -100,7 +103,7 @@ func (w createWorker) Work(ctx context.Context, job jobs.Job[createArgs]) error 
 		return nil // deleted meanwhile, or failed
 	}
 	err = w.makeOne(ctx, r)
-	if err == nil || isWait(err) || !definite(err) {
+	if err == nil || isWait(err) || !definite(err) && !lastChance(err, job.Info) {
 		return w.outcome(err, r.CreatedAt)
 	}
 	if failErr := w.Fail(ctx, r.ID, err); failErr != nil {

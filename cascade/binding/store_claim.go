@@ -36,9 +36,13 @@ func (s *Store) Claim(ctx context.Context, top ident.TopID, site ident.SiteID, k
 		if err := s.ensureRow(tx, top, site, kind, project); err != nil {
 			return err
 		}
-		token, until := ident.NewUUID(), now.Add(lease)
+		token, until := tx.Instance()+"-"+ident.NewUUID(), now.Add(lease)
+		free, args := "claim_until IS NULL OR claim_until < ?", []any{string(top), string(site), now}
+		if tx.Driver() == dbschema.SQLite { // one process at a time: a claim of another instance is a dead one's
+			free, args = free+" OR instr(claim_token, ?) = 0", append(args, tx.Instance())
+		}
 		done := tx.Gorm().Model(&dbschema.Binding{}).
-			Where("top_id = ? AND site = ? AND bottom_id = '' AND (claim_until IS NULL OR claim_until < ?)", string(top), string(site), now).
+			Where("top_id = ? AND site = ? AND bottom_id = '' AND ("+free+")", args...).
 			Updates(map[string]any{"claim_token": token, "claim_until": until, "updated_at": s.stamp()})
 		if done.Error != nil {
 			return fmt.Errorf("claim %s at %s: %w", top, site, done.Error)
