@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +131,7 @@ var actions = []action{
 		from: []string{"ACTIVE", "ERROR"}, body: object{"os-stop": nil}},
 	{Name: "reboot", Label: "Reboot", Asks: "Reboot %s?", Warns: "Its operating system is asked to restart. What runs in it is interrupted.", Done: "Rebooting %s.",
 		from: []string{"ACTIVE"}, body: object{"reboot": object{"type": "SOFT"}}},
-	{Name: "delete", Label: "Delete", Asks: "Delete %s for ever?", Warns: "The instance and its disk are gone at once. This cannot be undone.", Done: "Deleting %s.", Danger: true},
+	{Name: "delete", Label: "Delete", Asks: "Delete %s for ever?", Warns: "The instance and its own disk are gone at once. This cannot be undone.", Done: "Deleting %s.", Danger: true},
 }
 
 // Actions are those that make sense now.
@@ -230,7 +231,7 @@ func (d *dashboard) servers(ctx context.Context, v *visit, marker, name string) 
 		q.Set("marker", marker)
 	}
 	if name != "" {
-		q.Set("name", name)
+		q.Set("name", regexp.QuoteMeta(name)) // the API takes an expression, a person types a part of the name
 	}
 	var got struct {
 		Servers []server `json:"servers"`

@@ -140,15 +140,15 @@ func plural(n int, noun string) string {
 
 // mib is an amount of memory or of a file, given in MiB.
 func mib(n int64) string {
-	switch {
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f TiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/(1<<10)), ".0") + " GiB"
-	case n < 1:
+	if n < 1 {
 		return "under 1 MiB"
 	}
-	return fmt.Sprintf("%d MiB", n)
+	amount, unit := float64(n), 0
+	units := []string{"MiB", "GiB", "TiB", "PiB"}
+	for amount >= 1024 && unit < len(units)-1 {
+		amount, unit = amount/1024, unit+1
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", amount), ".0") + " " + units[unit]
 }
 
 // tone is the colour class of a status; the word itself always stands beside it.
