@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
@@ -18,11 +20,18 @@ const scanRows = 1000
 
 // List returns the rows that q selects, in its order.
 func (s *Store) List(ctx context.Context, q Query) ([]*Resource, error) {
+	return list(s.db.Read(ctx), q)
+}
+
+// ListIn is List inside a transaction, and sees what that has written.
+func (s *Store) ListIn(tx dbschema.Tx, q Query) ([]*Resource, error) { return list(tx.Gorm(), q) }
+
+func list(on *gorm.DB, q Query) ([]*Resource, error) {
 	keys := sortKeys(q.Sort)
-	base := s.filtered(ctx, q)
+	base := filtered(on, q)
 	if q.Marker != "" {
 		var err error
-		if base, err = s.after(ctx, base, keys, q.Marker); err != nil {
+		if base, err = after(on, base, keys, q.Marker); err != nil {
 			return nil, err
 		}
 	}
@@ -41,14 +50,35 @@ func (s *Store) List(ctx context.Context, q Query) ([]*Resource, error) {
 // Count returns how many rows q selects; Marker, Limit, Sort and Match are not looked at.
 func (s *Store) Count(ctx context.Context, q Query) (int64, error) {
 	var n int64
-	if err := s.filtered(ctx, q).Model(&dbschema.Resource{}).Count(&n).Error; err != nil {
+	if err := filtered(s.db.Read(ctx), q).Model(&dbschema.Resource{}).Count(&n).Error; err != nil {
 		return 0, fmt.Errorf("count %s: %w", q.Kind, err)
 	}
 	return n, nil
 }
 
-func (s *Store) filtered(ctx context.Context, q Query) *gorm.DB {
-	db := s.db.Read(ctx).Where("kind = ?", string(q.Kind))
+// Promise is a row that is being made: where, and what was asked for.
+type Promise struct {
+	Site ident.SiteID
+	Spec json.RawMessage
+}
+
+// Promises returns the rows of a kind in state Creating. Their number, not that of all rows, is what it costs.
+func (s *Store) Promises(ctx context.Context, kind sites.Kind) ([]Promise, error) {
+	var rows []dbschema.Resource
+	// The state is a literal: with a parameter SQLite does not see that the index resources_creating fits.
+	err := s.db.Read(ctx).Select("site", "spec").Where("kind = ? AND state = 'creating'", string(kind)).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("list what is being made: %w", err)
+	}
+	out := make([]Promise, len(rows))
+	for i := range rows {
+		out[i] = Promise{Site: ident.SiteID(rows[i].Site), Spec: json.RawMessage(rows[i].Spec)}
+	}
+	return out, nil
+}
+
+func filtered(on *gorm.DB, q Query) *gorm.DB {
+	db := on.Where("kind = ?", string(q.Kind))
 	switch {
 	case q.AllProjects && !q.Shared:
 		db = db.Where("project_id <> ''")
@@ -96,9 +126,9 @@ func sortKeys(keys []Sort) []Sort {
 
 // after keeps the rows behind the marker row in the order of keys: the usual
 // expansion (a > A) or (a = A and b > B) or ..., with each key's own direction.
-func (s *Store) after(ctx context.Context, db *gorm.DB, keys []Sort, marker ident.TopID) (*gorm.DB, error) {
+func after(on, db *gorm.DB, keys []Sort, marker ident.TopID) (*gorm.DB, error) {
 	row := map[string]any{}
-	if err := s.db.Read(ctx).Model(&dbschema.Resource{}).Where("id = ?", string(marker)).Limit(1).Find(&row).Error; err != nil {
+	if err := on.Model(&dbschema.Resource{}).Where("id = ?", string(marker)).Limit(1).Find(&row).Error; err != nil {
 		return nil, fmt.Errorf("read marker: %w", err)
 	}
 	if len(row) == 0 {

@@ -2,7 +2,6 @@ package placement
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -40,16 +39,25 @@ type Placer struct {
 	index    *index.Store
 	bindings *binding.Store
 	homes    *homes
+	promised *promised
 }
 
 // New returns a Placer.
 func New(s registered, idx *index.Store, bindings *binding.Store, h *HomeStore) *Placer {
-	return &Placer{sites: s, index: idx, bindings: bindings, homes: h}
+	return &Placer{sites: s, index: idx, bindings: bindings, homes: h, promised: newPromised(idx, h.now)}
 }
 
 // Choose decides where the wanted resource goes. Nothing is recorded but, for a
 // project that has none yet, its home site. The errors are those of the function Choose.
 func (p *Placer) Choose(ctx context.Context, w Want) (Decision, error) {
+	d, err := p.choose(ctx, w)
+	if err == nil {
+		p.promised.add(d.Site, w.Need())
+	}
+	return d, err
+}
+
+func (p *Placer) choose(ctx context.Context, w Want) (Decision, error) {
 	d, err := p.Explain(ctx, w)
 	if err != nil {
 		return d, err
@@ -113,7 +121,7 @@ func (p *Placer) candidates(ctx context.Context, w Want) ([]Site, error) {
 			}
 		}
 		if w.Need() != (Load{}) && c.Capable.Capacity.Known {
-			if c.Pending, err = p.pending(ctx, s.Name); err != nil {
+			if c.Pending, err = p.promised.at(ctx, s.Name); err != nil {
 				return nil, err
 			}
 		}
@@ -135,29 +143,6 @@ func (p *Placer) boundAt(ctx context.Context, id ident.TopID) (map[ident.SiteID]
 		at[b.Site] = b.Known()
 	}
 	return at, err
-}
-
-// pending is what servers need that Top accepted for the site and that the site
-// does not count yet: rows in state Creating. Their spec carries the figures of the flavor.
-func (p *Placer) pending(ctx context.Context, site ident.SiteID) (Load, error) {
-	rows, err := p.index.List(ctx, index.Query{
-		Kind: sites.Server, AllProjects: true,
-		In: map[index.Field][]string{index.BySite: {string(site)}, index.ByState: {string(index.Creating)}},
-	})
-	var sum Load
-	for _, r := range rows {
-		var size struct {
-			VCPUs int64 `json:"vcpus"`
-			RAM   int64 `json:"ram"`
-			Disk  int64 `json:"disk"`
-		}
-		if json.Unmarshal(r.Spec, &size) == nil {
-			sum.VCPUs += size.VCPUs
-			sum.RAMMiB += size.RAM
-			sum.DiskGiB += size.Disk
-		}
-	}
-	return sum, err
 }
 
 // Zone is one availability zone as tenants see it.
