@@ -204,7 +204,7 @@ func (s *Service) DeleteFlavor(ctx context.Context, caller sites.Caller, id stri
 }
 
 func (s *Service) allFlavors(tx *cascade.Tx) ([]*Flavor, error) {
-	rows, err := s.core.Index.List(tx.Context(), index.Query{Kind: sites.Flavor, Shared: true, Sort: []index.Sort{{Field: index.ByCreated}}})
+	rows, err := s.core.Index.ListIn(tx.Tx, index.Query{Kind: sites.Flavor, Shared: true, Sort: []index.Sort{{Field: index.ByCreated}}})
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +336,7 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.C
 		if err != nil {
 			return err
 		}
-		bound, err := s.core.Bindings.OfSite(ctx, site, sites.Flavor)
+		bound, err := s.core.Bindings.OfSiteIn(tx.Tx, site, sites.Flavor)
 		if err != nil {
 			return err
 		}
@@ -358,11 +358,12 @@ type adoption struct {
 }
 
 func (a *adoption) run(shown []sites.FlavorInfo) error {
-	kept := map[ident.TopID]bool{}
+	kept, there := map[ident.TopID]bool{}, map[ident.BottomID]sites.FlavorInfo{}
 	for _, info := range shown {
 		if !info.Public {
 			continue
 		}
+		there[info.ID] = info
 		f := a.match(info, kept)
 		if f == nil {
 			var err error
@@ -379,6 +380,12 @@ func (a *adoption) run(shown []sites.FlavorInfo) error {
 			return err
 		}
 	}
+	for _, f := range a.tops {
+		// Two flavors of Top may be mapped onto one of the site, when a server needed the second: both stay.
+		if info, ok := there[bottomOf(a.at[f.ID])]; ok && sameFlavor(f.info(), info) {
+			kept[f.ID] = true
+		}
+	}
 	for id, b := range a.at {
 		if b.Adopted && !kept[id] {
 			if err := a.s.core.Bindings.Forget(a.tx.Tx, id, a.site); err != nil {
@@ -387,6 +394,13 @@ func (a *adoption) run(shown []sites.FlavorInfo) error {
 		}
 	}
 	return nil
+}
+
+func bottomOf(b *binding.Binding) ident.BottomID {
+	if b == nil {
+		return ""
+	}
+	return b.BottomID
 }
 
 // match finds the flavor that a site's flavor is at Top: the one it is bound to, then one of its name, then any of its size that is free here.

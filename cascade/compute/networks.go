@@ -162,7 +162,7 @@ func (s *Service) findGroup(tx *cascade.Tx, name string) (*index.Resource, error
 	if !fault.Is(err, fault.NotFound) {
 		return g, err
 	}
-	found, err := s.core.Index.List(tx.Context(), index.Query{
+	found, err := s.core.Index.ListIn(tx.Tx, index.Query{
 		Kind: sites.SecurityGroup, Project: tx.Caller.ProjectID, In: map[index.Field][]string{index.ByName: {name}}, Limit: 2,
 	})
 	switch {
