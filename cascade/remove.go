@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
@@ -122,11 +123,30 @@ func (c *Core) requestRemoval(ctx context.Context, r *index.Resource, at At, b *
 	}
 	if !done {
 		if err := at.Adaptor.Delete(ctx, r.Kind, b.BottomID); err != nil && !fault.Is(err, fault.NotFound) {
-			return err
+			return c.notYet(ctx, r, at, b, err)
 		}
 	}
 	b.State = binding.Removing
 	return c.internal(ctx, func(tx *Tx) error { return c.Bindings.Note(tx.Tx, b) })
+}
+
+// notYet tells a refusal for good from that of a site which is still at it: Cinder deletes no volume that it is making
+// or extending. Top accepted the delete, so it waits for the end of that.
+func (c *Core) notYet(ctx context.Context, r *index.Resource, at At, b *binding.Binding, refusal error) error {
+	if !lingers(r.Kind) || !fault.Is(refusal, fault.BadRequest) && !fault.Is(refusal, fault.Conflict) {
+		return refusal
+	}
+	obj, err := at.Adaptor.Show(ctx, r.Kind, b.BottomID)
+	if err != nil || !inTransition(obj.Text("status")) {
+		return refusal
+	}
+	return &WaitError{After: pollAfter(c.now(), r.UpdatedAt), For: fmt.Sprintf("%s %s at %s to leave status %s", r.Kind, r.ID, at.Site, obj.Text("status"))}
+}
+
+// inTransition recognises what Cinder calls a volume, snapshot or backup while it is changing by itself
+// (cinder/objects/fields.py): creating, downloading, extending, backing-up, restoring-backup and so on, not error_extending.
+func inTransition(status string) bool {
+	return strings.HasSuffix(status, "ing") && !strings.HasPrefix(status, "error") || status == "backing-up" || status == "restoring-backup"
 }
 
 // removeUnknown ends what an attempt without an answer may have made: it is looked for until the site has settled.
