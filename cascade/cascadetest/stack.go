@@ -168,7 +168,7 @@ func (s *Stack) AddSite(t testing.TB, name ident.SiteID, o options) {
 	t.Cleanup(srv.Close)
 	s.Clouds[name] = cloud
 	report, err := s.Registry.Add(t.Context(), registry.Spec{Name: name, Credential: sites.Credential{
-		AuthURL: srv.URL + "/identity/v3", Username: "admin", Password: ident.Secret(cfg.AdminPassword), ProjectName: "admin",
+		AuthURL: srv.URL + "/identity/v3", Username: "admin", Password: cfg.AdminPassword, ProjectName: "admin",
 		UserDomainID: "default", ProjectDomainID: "default", Region: string(name),
 	}}, false)
 	if err != nil {

@@ -269,4 +269,3 @@ func keys(s *cascadetest.Stack) int {
 	}
 	return n
 }
-

@@ -112,7 +112,5 @@ func decodeServer(r *index.Resource) (*Server, error) {
 	return s, r.Decode(&s.Spec)
 }
 
-// save encodes the spec into the row; the row is saved by the caller.
+// encode writes the spec into the row; the row is saved by the caller.
 func (s *Server) encode() error { return s.Encode(&s.Spec) }
-
-func intPtr(n int) *int { return &n }

@@ -55,6 +55,8 @@ type call struct {
 	who    *auth.Who
 	caller sites.Caller
 	v      wire.Version
+	// versionedURL and bareURL are worked out once: a page of servers has thousands of links.
+	versionedURL, bareURL string
 	// explains says that nothing is made: what a create may leave to the site may be absent.
 	explains bool
 }
@@ -108,19 +110,20 @@ func (k *call) ctx() context.Context { return k.Request().Context() }
 
 // versioned and bare are the addresses below which links stand.
 func (k *call) versioned() string {
-	base := wire.Base(k.Context, k.h.public) + "/compute/v2.1"
-	if pid := k.Param("project_id"); pid != "" {
-		base += "/" + pid
+	if k.versionedURL == "" {
+		base := wire.Base(k.Context, k.h.public) + "/compute"
+		project := ""
+		if pid := k.Param("project_id"); pid != "" {
+			project = "/" + pid
+		}
+		k.versionedURL, k.bareURL = base+"/v2.1"+project, base+project
 	}
-	return base
+	return k.versionedURL
 }
 
 func (k *call) bare() string {
-	base := wire.Base(k.Context, k.h.public) + "/compute"
-	if pid := k.Param("project_id"); pid != "" {
-		base += "/" + pid
-	}
-	return base
+	k.versioned()
+	return k.bareURL
 }
 
 func (k *call) links(collection, id string) []wire.Link {
