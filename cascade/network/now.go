@@ -38,17 +38,35 @@ func (s *Service) makeNow(ctx context.Context, caller sites.Caller, r *index.Res
 	return nil, errors.Join(err, endErr)
 }
 
-// ensureNow is Core.Ensure that waits where a job would come back later.
+// After an answer that was lost the site is asked every lookAgain what became of
+// the request, for lostTime; then the tenant is told, and the job goes on.
+const (
+	lookAgain = 300 * time.Millisecond
+	lostTime  = 5 * time.Second
+)
+
+// ensureNow is Core.Ensure that waits where a job would come back later: for
+// another worker, and for what became of a request whose answer was lost.
 func (s *Service) ensureNow(ctx context.Context, site ident.SiteID, id ident.TopID) (ident.BottomID, error) {
+	var enough <-chan time.Time // closes the wait after an answer was lost
 	for {
 		bottom, err := s.core.Ensure(ctx, site, id)
 		var wait *cascade.WaitError
-		if !errors.As(err, &wait) {
+		after := lookAgain
+		switch {
+		case errors.As(err, &wait):
+			after = wait.After
+		case !fault.Is(err, fault.Ambiguous):
 			return bottom, err
+		case enough == nil:
+			enough = time.After(lostTime)
 		}
-		timer := time.NewTimer(wait.After)
+		timer := time.NewTimer(after)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
+			return "", err
+		case <-enough:
 			timer.Stop()
 			return "", err
 		case <-timer.C:

@@ -23,9 +23,12 @@ func clouds(t testing.TB, names ...string) []*site {
 	t.Helper()
 	var list []*site
 	for _, name := range names {
-		srv := httptest.NewServer(emulator.New(emulator.Default(name)))
+		cloud := emulator.New(emulator.Default(name))
+		srv := httptest.NewServer(cloud)
 		t.Cleanup(srv.Close)
-		list = append(list, accounts(t, ident.SiteID(name), name, srv.URL+"/identity/v3"))
+		one := accounts(t, ident.SiteID(name), name, srv.URL+"/identity/v3")
+		one.cloud = cloud
+		list = append(list, one)
 	}
 	return list
 }

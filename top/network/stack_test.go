@@ -26,9 +26,11 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/cascade/quota"
 	"github.com/headwater-cloud/headwater/crosssite/ipam"
+	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/sites/openstack"
@@ -43,6 +45,7 @@ type site struct {
 	name          ident.SiteID
 	admin, member sites.Adaptor
 	caps          sites.Capabilities
+	cloud         *emulator.Cloud // nil for a real region
 }
 
 // accounts are the usual two of a region: admin in project admin, demo in project demo.
@@ -137,7 +140,12 @@ func newStack(t testing.TB, list ...*site) *stack {
 // newStackOf is newStack with settings of the service.
 func newStackOf(t testing.TB, cfg network.Config, list ...*site) *stack {
 	t.Helper()
-	db := dbtest.SQLite(t)
+	return newStackOn(t, dbtest.SQLite(t), cfg, list...)
+}
+
+// newStackOn is newStackOf on a given database.
+func newStackOn(t testing.TB, db *dbschema.DB, cfg network.Config, list ...*site) *stack {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b := bottoms(list)
 	core := cascade.New(cascade.Config{

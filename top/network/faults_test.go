@@ -1,0 +1,95 @@
+package network_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/headwater-cloud/headwater/cascade/network"
+	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/dbschema/dbtest"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/emulator"
+	"github.com/headwater-cloud/headwater/sites/ident"
+)
+
+// A site that carries out each request once and loses its answer gets nothing twice, and its tenant notices nothing.
+func TestLostReplies(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	for _, path := range []string{"networks", "subnets", "ports", "routers", "floatingips", "security-groups", "security-group-rules"} {
+		lose(t, list[0], "POST", "/v2.0/"+path+"$")
+	}
+	lose(t, list[0], "PUT", "/add_router_interface$")
+	wholeLife(t, s, list[0])
+}
+
+func lose(t *testing.T, at *site, method, path string) {
+	t.Helper()
+	if _, err := at.cloud.Faults().Add(emulator.Fault{Service: "network", Method: method, Path: path, Count: 1, LostReply: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// While a site is down, what needs no site works, what needs it says so, and a
+// delete that was accepted is carried out when it is back.
+func TestSiteDown(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	external := text(s.items("networks?router:external=true")[0], "id")
+	net := s.do(201, "POST", "/sites/east/network/v2.0/networks", object{"network": object{"name": "placed"}})
+	there := func() int {
+		found, err := list[0].member.FindMarked(t.Context(), sites.Network, ident.TopID(text(net, "id")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	s.until("the network to be at the site", func() bool { return there() == 1 })
+	list[0].cloud.Faults().Outage()
+	other := s.do(201, "POST", "networks", object{"network": object{"name": "free"}})
+	s.do(201, "POST", "subnets", object{"subnet": object{"network_id": other["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
+	s.do(201, "POST", "ports", object{"port": object{"network_id": other["id"]}})
+	if status, out := s.call("p1-member", "POST", "floatingips", object{"floatingip": object{"floating_network_id": external}}); status != 503 {
+		t.Errorf("floating IP of a site that is down: %d %v, want 503", status, out)
+	}
+	s.do(204, "DELETE", "networks/"+text(net, "id"), nil)
+	if got := names(s.items("networks?name=placed&name=free")); got != "free" {
+		t.Errorf("networks while the site is down: %s", got)
+	}
+	list[0].cloud.Faults().Recover()
+	s.until("the delete to be carried out", func() bool { return there() == 0 })
+}
+
+// Many clients at once, on both databases: each port gets an address and a MAC of its own, and none fails.
+func TestConcurrentPorts(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
+		s := newStackOn(t, db, network.Config{})
+		net := s.do(201, "POST", "networks", object{"network": object{}})
+		s.do(201, "POST", "subnets", object{"subnet": object{"network_id": net["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
+		var mu sync.Mutex // guards the fields below
+		seen := map[string]int{}
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				for range 8 {
+					status, out := s.call("p1-member", "POST", "ports", object{"port": object{"network_id": net["id"]}})
+					p, _ := out["port"].(object)
+					mu.Lock()
+					if status != 201 {
+						t.Errorf("create port: %d %v", status, out)
+					} else {
+						seen[fmt.Sprint(p["fixed_ips"])]++
+						seen[text(p, "mac_address")]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if len(seen) != 2*48 {
+			t.Errorf("%d different addresses and MACs of 48 ports", len(seen))
+		}
+	})
+}
