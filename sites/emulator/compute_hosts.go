@@ -15,6 +15,11 @@ func (c *Cloud) hostRoutes(h func(string, handler)) {
 	h("GET /v2.1/os-hypervisors/detail", c.listHypervisors(true))
 	h("GET /v2.1/os-hypervisors/statistics", c.hypervisorStatistics)
 	h("GET /v2.1/os-hypervisors/{id}", c.showHypervisor)
+	h("GET /v2.1/os-hypervisors/{id}/uptime", c.hypervisorUptime)
+	h("GET /v2.1/os-hypervisors/{id}/servers", c.oldHypervisors(true))
+	h("GET /v2.1/os-hypervisors/{id}/search", c.oldHypervisors(false))
+	h("GET /v2.1/os-security-groups", c.oldGroups)
+	h("GET /v2.1/os-security-groups/{id}", c.oldGroup)
 	h("GET /v2.1/os-services", c.listComputeServices)
 	h("GET /v2.1/os-aggregates", c.listAggregates)
 	h("GET /v2.1/os-aggregates/{id}", c.showAggregate)
@@ -34,7 +39,7 @@ func (c *Cloud) hostRoutes(h func(string, handler)) {
 	})
 	h("GET /v2.1/extensions", func(*request) (*reply, error) { return ok(object{{"extensions", []object{}}}) })
 	gone := func(*request) (*reply, error) { return nil, fail(404, "The resource could not be found.") }
-	for _, p := range []string{"images", "os-volumes", "os-networks", "os-security-groups", "os-floating-ips", "os-snapshots"} {
+	for _, p := range []string{"images", "os-volumes", "os-networks", "os-floating-ips", "os-snapshots"} {
 		h("GET /v2.1/"+p, gone)
 		h("GET /v2.1/"+p+"/{id}", gone)
 	}
@@ -156,12 +161,92 @@ func (c *Cloud) showHypervisor(q *request) (*reply, error) {
 	if !q.admin {
 		return nil, policyError("os-hypervisors:show")
 	}
+	h, err := c.hostAt(q)
+	if err != nil {
+		return nil, err
+	}
+	return ok(object{{"hypervisor", c.hypervisorView(q, h, true)}})
+}
+
+func (c *Cloud) hostAt(q *request) (*host, error) {
+	if q.at(53) && !uuidPattern.MatchString(q.path("id")) {
+		return nil, fail(400, "Invalid uuid "+q.path("id"))
+	}
 	for _, h := range c.hosts() {
 		if toText(c.hostRef(q, h)) == q.path("id") {
-			return ok(object{{"hypervisor", c.hypervisorView(q, h, true)}})
+			return h, nil
 		}
 	}
 	return nil, fail(404, "Hypervisor with ID '"+q.path("id")+"' could not be found.")
+}
+
+func notAnyMore() error { return fail(404, "The resource could not be found.") }
+
+// hypervisorUptime is there up to 2.87.
+func (c *Cloud) hypervisorUptime(q *request) (*reply, error) {
+	if q.at(88) {
+		return nil, notAnyMore()
+	}
+	if !q.admin {
+		return nil, policyError("os-hypervisors:uptime")
+	}
+	h, err := c.hostAt(q)
+	if err != nil {
+		return nil, err
+	}
+	v := append(c.hypervisorView(q, h, false), kv{"uptime", c.now().Format(" 15:04:05") + " up 93 days, 18:25,  0 users,  load average: 0.12, 0.14, 0.56"})
+	return ok(object{{"hypervisor", v}})
+}
+
+// oldHypervisors finds by a part of the name, up to 2.52.
+func (c *Cloud) oldHypervisors(servers bool) handler {
+	return func(q *request) (*reply, error) {
+		if q.at(53) {
+			return nil, notAnyMore()
+		}
+		if !q.admin {
+			return nil, policyError("os-hypervisors:search")
+		}
+		out := []object{}
+		for _, h := range c.hosts() {
+			if strings.Contains(h.name, q.path("id")) {
+				v := c.hypervisorView(q, h, false)
+				if servers {
+					v = append(v, kv{"servers", c.serversOn(h)})
+				}
+				out = append(out, v)
+			}
+		}
+		if len(out) == 0 {
+			return nil, fail(404, "No hypervisor matching '"+q.path("id")+"' could be found.")
+		}
+		return ok(object{{"hypervisors", out}})
+	}
+}
+
+// oldGroups is Nova's view of Neutron's groups, up to 2.35; the CLI still looks groups up there.
+func (c *Cloud) oldGroups(q *request) (*reply, error) {
+	if q.at(36) {
+		return nil, notAnyMore()
+	}
+	out := []object{}
+	for _, g := range c.network.groups.of(q.project) {
+		out = append(out, c.oldGroupView(g))
+	}
+	return ok(object{{"security_groups", out}})
+}
+
+func (c *Cloud) oldGroup(q *request) (*reply, error) {
+	if q.at(36) {
+		return nil, notAnyMore()
+	}
+	if !uuidPattern.MatchString(q.path("id")) {
+		return nil, fail(400, "Security group id should be uuid")
+	}
+	if g, found := c.network.groups.get(q.path("id")); found && (q.admin || g.Project == q.project) {
+		return ok(object{{"security_group", c.oldGroupView(g)}})
+	}
+	return nil, fail(404, "Security group "+q.path("id")+" not found.")
 }
 
 func (c *Cloud) hypervisorStatistics(q *request) (*reply, error) {

@@ -139,7 +139,7 @@ func (c *Cloud) listMembers(q *request) (*reply, error) {
 		return nil, err
 	}
 	if i.visibility != "shared" {
-		return nil, fail(403, "Only shared images have members.")
+		return nil, fail(403, "Not allowed to list members for image "+i.ID+": Only shared images have members.")
 	}
 	out := []object{}
 	for _, m := range i.members {

@@ -217,9 +217,22 @@ func imageMeta(i *image) map[string]string {
 	return m
 }
 
+// undisplay turns the names of API v1, which Cinder still takes, into today's.
+func undisplay(d doc) doc {
+	for _, k := range []string{"name", "description"} {
+		if v, given := d["display_"+k]; given {
+			if !d.has(k) {
+				d[k] = v
+			}
+			delete(d, "display_"+k)
+		}
+	}
+	return d
+}
+
 // createVolume handles POST /volumes.
 func (c *Cloud) createVolume(q *request) (*reply, error) {
-	d := q.body.sub("volume")
+	d := undisplay(q.body.sub("volume"))
 	if d == nil {
 		return nil, fail(400, "'volume' is a required property")
 	}
@@ -249,7 +262,7 @@ func (c *Cloud) createVolume(q *request) (*reply, error) {
 func (c *Cloud) planVolume(q *request, d doc) (*volume, blockDevice, error) {
 	x := blockDevice{}
 	for _, k := range sortedKeys(d) {
-		if !slices.Contains([]string{"name", "description", "display_name", "display_description", "size", "availability_zone", "volume_type", "metadata", "imageRef", "image_id", "snapshot_id", "source_volid",
+		if !slices.Contains([]string{"name", "description", "size", "availability_zone", "volume_type", "metadata", "imageRef", "image_id", "snapshot_id", "source_volid",
 			"consistencygroup_id", "group_id", "multiattach", "backup_id", "scheduler_hints", "source_replica", "project_id", "user_id", "status", "attach_status"}, k) {
 			return nil, x, badField("volume", string(mustJSON(map[string]any(d))), "Additional properties are not allowed ('"+k+"' was unexpected)")
 		}
@@ -356,7 +369,7 @@ func (c *Cloud) updateVolume(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := q.body.sub("volume")
+	d := undisplay(q.body.sub("volume"))
 	if len(d) == 0 {
 		return nil, fail(400, "Invalid input for field/attribute volume. Value: {}. {} does not have enough properties")
 	}

@@ -99,7 +99,7 @@ func (c *Cloud) newSnapshot(v *volume, name string) *snapshot {
 }
 
 func (c *Cloud) createSnapshot(q *request) (*reply, error) {
-	d := q.body.sub("snapshot")
+	d := undisplay(q.body.sub("snapshot"))
 	if d == nil {
 		return nil, fail(400, "'snapshot' is a required property")
 	}
@@ -142,7 +142,7 @@ func (c *Cloud) updateSnapshot(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := q.body.sub("snapshot")
+	d := undisplay(q.body.sub("snapshot"))
 	if d.has("name") {
 		s.name, s.noName = d.str("name"), d["name"] == nil
 	}
