@@ -275,6 +275,8 @@ func bottomIDs(t *testing.T, d *day) {
 	if got := d.field("id", "server", "show", bottom); got != top {
 		t.Errorf("server show %s = %s, want the top id %s", bottom, got, top)
 	}
+	// Cinder calls a volume available before Nova has forgotten it, and Nova refuses it until then.
+	d.reads("[]", "volumes_attached", "server", "show", bottom)
 	d.do("server", "add", "volume", bottom, "hw-vol")
 	d.reads("in-use", "status", "volume", "show", "hw-vol")
 	d.do("server", "remove", "volume", bottom, "hw-vol")

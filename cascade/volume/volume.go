@@ -56,7 +56,7 @@ const (
 	roleSnapshot = "snapshot"
 	roleSource   = "source"
 	roleType     = "type"
-	roleVolume   = "volume"
+	roleVolume   = "snapshot_of" // not "volume": that is a server's use of it
 )
 
 // Placer chooses sites and knows zones.
