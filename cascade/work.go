@@ -124,7 +124,10 @@ func (c *Core) makeOne(ctx context.Context, r *index.Resource) error {
 	if s, ok := c.makers[r.Kind].(Settler); ok && !s.Settled(r) && r.State == index.Live {
 		return &WaitError{After: pollAfter(c.now(), r.CreatedAt), For: fmt.Sprintf("%s %s", r.Kind, r.ID)}
 	}
-	return nil
+	if r.State != index.Live {
+		return nil
+	}
+	return c.Push(ctx, r) // what was changed between the create request's making and its bottom's binding had no job of its own
 }
 
 // Fail records that a create ended in err. The row can only be deleted then.
