@@ -31,12 +31,18 @@ func (a *Adaptor) Create(ctx context.Context, kind sites.Kind, body sites.Body, 
 		}
 	}
 	c := &call{op: op, service: kind.Service(), method: http.MethodPost, path: f.path, body: f.wrap(body)}
+	if _, ok := body["personality"]; ok && kind == sites.Server {
+		c.microversion = withFiles
+	}
 	reply, err := a.doJSON(ctx, c)
 	if err != nil {
 		return sites.Object{}, err
 	}
 	return a.object(c, f, reply)
 }
+
+// withFiles is the last microversion that takes files to inject into a server.
+const withFiles = "2.56"
 
 // policies spells a server group's policy as sites before 2.64 do.
 func (a *Adaptor) policies(ctx context.Context, body sites.Body) (sites.Body, error) {
