@@ -172,6 +172,22 @@ func (s *Service) Attachment(ctx context.Context, caller sites.Caller, id, volum
 	return nil, VolumeUse{}, missing
 }
 
+// KeepVolume says whether a volume of a server is deleted with it.
+func (s *Service) KeepVolume(ctx context.Context, caller sites.Caller, id, volume string, remove bool) error {
+	_, use, err := s.Attachment(ctx, caller, id, volume)
+	if err != nil {
+		return err
+	}
+	return s.record1(ctx, caller, id, "server.update_volume", func(_ *cascade.Tx, one *Server) error {
+		for i := range one.Spec.Volumes {
+			if one.Spec.Volumes[i].ID == use.ID {
+				one.Spec.Volumes[i].Delete = remove
+			}
+		}
+		return nil
+	})
+}
+
 // DetachVolume takes a volume from a server; it is available once the site says so.
 func (s *Service) DetachVolume(ctx context.Context, caller sites.Caller, id, volume string) error {
 	one, use, err := s.Attachment(ctx, caller, id, volume)

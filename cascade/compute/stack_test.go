@@ -204,3 +204,34 @@ func TestRefusedCreateLeavesNothing(t *testing.T) {
 		t.Errorf("quota left in use: %+v %+v", q["instances"], q["port"])
 	}
 }
+
+// A change that comes while the site is asked for the server reaches the site all the same.
+func TestRenameWhileBuilt(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, east())
+	who := cascadetest.Member("p1")
+	img, net := s.NewImage(t, who, "img"), s.NewNetwork(t, who, "net", "10.1.0.0/24")
+	id, err := s.Clouds["east"].Faults().Add(emulator.Fault{Service: "compute", Method: "POST", Path: `^/compute/v2\.1/servers$`, Count: 1, Stall: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.Compute.CreateServers(t.Context(), who, compute.CreateRequest{
+		Name: "old", Image: string(img.ID), Flavor: string(s.Flavor(t).ID), NetworkMode: "list",
+		Networks: []compute.NetworkRequest{{Network: string(net.ID)}}, Min: 1, Max: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Clouds["east"].Faults().Wait(t.Context(), id, 1); err != nil {
+		t.Fatal(err)
+	}
+	name := "new"
+	if _, err := s.Compute.UpdateServer(t.Context(), who, string(made[0].ID), compute.Update{Name: &name}); err != nil {
+		t.Fatal(err)
+	}
+	s.Clouds["east"].Faults().Release(id)
+	cascadetest.Until(t, "new name at the site", func() (any, bool) {
+		there := s.Clouds["east"].Servers()
+		return there, len(there) == 1 && there[0].Name == "new"
+	})
+}

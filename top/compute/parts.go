@@ -325,12 +325,32 @@ func deleteAttachment(k *call) error {
 	return k.accepted()
 }
 
-// swapVolume refuses what only a site's own block storage may ask (Nova's policy: the service role).
-func swapVolume(k *call) error {
-	if _, _, err := k.h.service.Attachment(k.ctx(), k.caller, k.id(), k.Param("volume")); err != nil {
+// updateAttachment handles PUT os-volume_attachments: since 2.85 it may say whether the volume goes with the server. To
+// swap volumes is what only a site's own block storage may ask (Nova's policy: the service role).
+func updateAttachment(k *call) error {
+	one, use, err := k.h.service.Attachment(k.ctx(), k.caller, k.id(), k.Param("volume"))
+	if err != nil {
 		return err
 	}
-	return fault.New(fault.Conflict, "top/compute", "Attached volumes are not swapped through Top: retype or migrate the volume at its site.")
+	m, err := k.object("volumeAttachment")
+	if err != nil {
+		return err
+	}
+	var volume string
+	var remove *wire.Bool
+	if err := m.TakeAll(wire.Field{Key: "volumeId", Into: &volume}, wire.Field{Key: "delete_on_termination", Into: &remove}); err != nil {
+		return err
+	}
+	if volume != string(use.ID) && volume != k.Param("volume") {
+		return fault.New(fault.Conflict, "top/compute", "Attached volumes are not swapped through Top: retype or migrate the volume at its site.")
+	}
+	if remove == nil || !k.v.AtLeast(85) {
+		return wire.BadRequest("Invalid input for field/attribute volumeAttachment. Only 'delete_on_termination' can be changed, since 2.85.")
+	}
+	if err := k.h.service.KeepVolume(k.ctx(), k.caller, string(one.ID), string(use.ID), bool(*remove)); err != nil {
+		return err
+	}
+	return k.accepted()
 }
 
 func (k *call) port(i engine.Interface) object {

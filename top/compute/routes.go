@@ -62,7 +62,7 @@ func routes() []route {
 		{get, "/servers/:id/os-volume_attachments", "get_volume_attachment", listAttachments},
 		{post, "/servers/:id/os-volume_attachments", "create_volume_attachment", createAttachment},
 		{get, "/servers/:id/os-volume_attachments/:volume", "get_volume_attachment", showAttachment},
-		{put, "/servers/:id/os-volume_attachments/:volume", "update_volume_attachment", swapVolume},
+		{put, "/servers/:id/os-volume_attachments/:volume", "update_volume_attachment", updateAttachment},
 		{del, "/servers/:id/os-volume_attachments/:volume", "delete_volume_attachment", deleteAttachment},
 		{get, "/servers/:id/os-interface", "get_interface", listInterfaces},
 		{post, "/servers/:id/os-interface", "create_interface", createInterface},
