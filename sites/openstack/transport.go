@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -60,6 +61,14 @@ func (t *meteredTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.ContentLength == 0 {
 			r.Body = http.NoBody
 		}
+	}
+	// After this process stood still (a paused virtual machine), the timer that ends the context may run later than
+	// we do. What is sent now would reach the site when another replica has done the same long ago.
+	if by, ok := r.Context().Deadline(); ok && !time.Now().Before(by) {
+		if r.Body != nil {
+			_ = r.Body.Close() // RoundTrip's duty, also on errors
+		}
+		return nil, context.DeadlineExceeded
 	}
 	began := t.now()
 	resp, err := t.inner.RoundTrip(r)
