@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -27,7 +26,6 @@ type Cloud struct {
 	eventSeq  int64
 	eventTime time.Time // of the event that is running, else zero
 	skew      time.Duration
-	rng       *rand.Rand
 
 	identity identityState
 	compute  computeState
@@ -42,7 +40,7 @@ type Cloud struct {
 // Validate before; New then works with what it is given.
 func New(cfg Config) *Cloud {
 	cfg.fill()
-	c := &Cloud{cfg: cfg, mux: http.NewServeMux(), rng: rand.New(rand.NewPCG(cfg.Seed, 0x6877))}
+	c := &Cloud{cfg: cfg, mux: http.NewServeMux()}
 	c.faults = newFaults(c)
 	c.calls.size = cfg.CallLog
 	c.due.Store(never)

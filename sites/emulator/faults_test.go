@@ -221,6 +221,11 @@ func TestSkewedClock(t *testing.T) {
 	if want := s.clock.Now().Add(-10 * time.Minute); !n.CreatedAt.Equal(want) {
 		t.Errorf("created at %v, want %v", n.CreatedAt, want)
 	}
+	res := must(http.Get(s.url + "/identity/v3"))(t)
+	defer res.Body.Close()
+	if got, want := res.Header.Get("Date"), s.clock.Now().Add(-10*time.Minute).Format(http.TimeFormat); got != want {
+		t.Errorf("Date is %s, want %s", got, want)
+	}
 }
 
 func TestControlAPI(t *testing.T) {

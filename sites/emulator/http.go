@@ -211,6 +211,7 @@ func (c *Cloud) respond(w http.ResponseWriter, q *request, rep *reply, err error
 		h[k] = v
 	}
 	h.Set("X-Openstack-Request-Id", q.id)
+	h.Set("Date", c.date())
 	q.versionHeaders(h)
 	body := rep.raw
 	if rep.body != nil {
@@ -226,6 +227,13 @@ func (c *Cloud) respond(w http.ResponseWriter, q *request, rep *reply, err error
 	if q.http.Method != http.MethodHead && rep.status != http.StatusNoContent {
 		_, _ = w.Write(body) // the client has gone: nobody is left to tell
 	}
+}
+
+// date is the time that the site's clock shows, as a header: clients measure skew by it.
+func (c *Cloud) date() string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.now().Format(http.TimeFormat)
 }
 
 func errorReply(q *request, err error) *reply {

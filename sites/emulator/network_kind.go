@@ -186,6 +186,9 @@ func (k *netKind) bulk(q *request, many []any) (*reply, error) {
 }
 
 func (k *netKind) make(q *request, d doc) (netResource, error) {
+	if d == nil {
+		return nil, badRequest("Invalid input for " + k.many + ". Reason: it is not a list of dictionaries.")
+	}
 	if err := k.check(q, d, true); err != nil {
 		return nil, err
 	}
