@@ -260,8 +260,21 @@ func (k *killer) verdict(t *testing.T) {
 			case failed && what == "server":
 				t.Logf("server %s: %s", id, servers[id].Fault.Message)
 			case failed:
-				t.Logf("%s %s failed", what, id)
+				t.Logf("%s %s failed: %s", what, id, k.reason(t, id))
 			}
 		}
 	}
+}
+
+// reason is what the operator reads of the job that failed.
+func (k *killer) reason(t *testing.T, id string) string {
+	t.Helper()
+	var got struct {
+		Jobs []struct {
+			Kind   string
+			Errors []struct{ Message string }
+		}
+	}
+	k.Admin(t).Must(t, "GET", "/v1/jobs?state=failed&resource_id="+id, nil, &got)
+	return fmt.Sprint(got.Jobs)
 }

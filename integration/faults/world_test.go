@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +19,30 @@ import (
 type object = topproc.Object
 
 // gate stands before an emulated site and runs a trap once, at the n-th request from now on.
-type gate struct{ trap atomic.Pointer[trap] }
+type gate struct {
+	trap   atomic.Pointer[trap]
+	caught atomic.Pointer[catcher]
+}
+
+// catcher may answer a request itself, and then returns true.
+type catcher func(inner http.Handler, w http.ResponseWriter, r *http.Request) bool
+
+// catch puts a catcher before the site, or none; one request meets it at a time.
+func (g *gate) catch(f catcher) {
+	if f == nil {
+		g.caught.Store(nil)
+		return
+	}
+	var mu sync.Mutex
+	alone := catcher(func(inner http.Handler, w http.ResponseWriter, r *http.Request) bool {
+		if !mu.TryLock() {
+			return false
+		}
+		defer mu.Unlock()
+		return f(inner, w, r)
+	})
+	g.caught.Store(&alone)
+}
 
 // trap is sprung by one request: before the site carries it out, or after that and before the answer.
 type trap struct {
@@ -29,6 +53,9 @@ type trap struct {
 
 func (g *gate) wrap(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := g.caught.Load(); c != nil && (*c)(inner, w, r) {
+			return
+		}
 		t := g.trap.Load()
 		mine := t != nil && t.left.Add(-1) == 0
 		if mine && !t.after {
@@ -106,6 +133,16 @@ func (w *world) create(t *testing.T, path, key string, body object, header ...st
 	var got object
 	w.tenant.Must(t, "POST", path, sent, &got, header...)
 	return idIn(got, key)
+}
+
+func countLines(text, part string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
 }
 
 func idIn(got object, key string) string {
@@ -235,8 +272,10 @@ func (w *world) marked(k string) map[string][]string {
 				continue
 			}
 			top := ""
-			if len(r.Markers) > 0 {
-				top = strings.TrimPrefix(strings.TrimPrefix(r.Markers[0], "hw:"), "hw-")
+			for _, m := range r.Markers { // a group has a name hw-default beside its marker
+				if id, ok := strings.CutPrefix(m, "hw:"); ok || top == "" {
+					top = strings.TrimPrefix(id, "hw-")
+				}
 			}
 			out[top] = append(out[top], s.Name+" "+r.ID)
 		}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -303,4 +304,39 @@ func tail(text string, n int) string {
 	}
 	text = text[len(text)-n:]
 	return text[strings.IndexByte(text, '\n')+1:]
+}
+
+// Owns reports whether a connection comes from this Top; address is its own end, as a server sees it (IPv4, ADDRESS:PORT).
+func (p *Top) Owns(address string) bool {
+	process, _ := p.now()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return false
+	}
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return false
+	}
+	inode := ""
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) && f[9] != "0" {
+			inode = "socket:[" + f[9] + "]"
+		}
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", process.Process.Pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil || inode == "" {
+		return false
+	}
+	for _, fd := range fds {
+		if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && link == inode {
+			return true
+		}
+	}
+	return false
 }
