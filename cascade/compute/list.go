@@ -206,12 +206,7 @@ func (s *Service) Addresses(ctx context.Context, servers ...ident.TopID) (map[id
 
 // GroupNames returns the names of security groups.
 func (s *Service) GroupNames(ctx context.Context, ids []ident.TopID) (map[ident.TopID]string, error) {
-	rows, err := s.core.Index.GetAll(ctx, ids)
-	out := make(map[ident.TopID]string, len(rows))
-	for id, r := range rows {
-		out[id] = r.Name
-	}
-	return out, err
+	return s.core.Index.Names(ctx, ids)
 }
 
 // Freshness is how long ago each site was last seen to answer, for the sites that a list shows.

@@ -60,6 +60,8 @@ type Query struct {
 	Marker ident.TopID
 	// Limit is the greatest number of rows returned; 0 means all.
 	Limit int
+	// Bare leaves Observed and ObservedAdmin out, which cost more to read than all else.
+	Bare bool
 	// Match, when set, decides in addition on each row; it sees rows in order and the limit counts those it kept.
 	Match func(*Resource) bool
 }

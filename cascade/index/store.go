@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -99,6 +100,21 @@ func (s *Store) GetAll(ctx context.Context, ids []ident.TopID) (map[ident.TopID]
 			out[r.ID] = r
 		}
 		ids = ids[n:]
+	}
+	return out, nil
+}
+
+// Names returns the names of rows by id; ids that are not there are left out.
+func (s *Store) Names(ctx context.Context, ids []ident.TopID) (map[ident.TopID]string, error) {
+	out := make(map[ident.TopID]string, len(ids))
+	for part := range slices.Chunk(ids, 500) { // stays below SQLite's limit on variables
+		var rows []dbschema.Resource
+		if err := s.db.Read(ctx).Select("id", "name").Where("id IN ?", texts(part)).Find(&rows).Error; err != nil {
+			return nil, fmt.Errorf("read names: %w", err)
+		}
+		for _, r := range rows {
+			out[ident.TopID(r.ID)] = r.Name
+		}
 	}
 	return out, nil
 }

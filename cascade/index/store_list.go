@@ -29,6 +29,9 @@ func (s *Store) ListIn(tx dbschema.Tx, q Query) ([]*Resource, error) { return li
 func list(on *gorm.DB, q Query) ([]*Resource, error) {
 	keys := sortKeys(q.Sort)
 	base := filtered(on, q)
+	if q.Bare {
+		base = base.Omit("observed", "observed_admin")
+	}
 	if q.Marker != "" {
 		var err error
 		if base, err = after(on, base, keys, q.Marker); err != nil {

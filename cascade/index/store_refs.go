@@ -20,11 +20,15 @@ type Ref struct {
 
 // AddRefs records uses; repeating one changes nothing.
 func (s *Store) AddRefs(tx dbschema.Tx, refs ...Ref) error {
-	for _, r := range refs {
-		row := dbschema.Ref{FromID: string(r.From), ToID: string(r.To), Role: r.Role}
-		if err := tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
-			return fmt.Errorf("add reference %s -> %s: %w", r.From, r.To, err)
-		}
+	if len(refs) == 0 {
+		return nil
+	}
+	rows := make([]dbschema.Ref, len(refs))
+	for i, r := range refs {
+		rows[i] = dbschema.Ref{FromID: string(r.From), ToID: string(r.To), Role: r.Role}
+	}
+	if err := tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&rows).Error; err != nil {
+		return fmt.Errorf("add references of %s: %w", refs[0].From, err)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func (s *Service) Interfaces(ctx context.Context, servers ...ident.TopID) (map[i
 			networks = append(networks, p.ParentID)
 		}
 	}
-	names, err := s.core.Index.GetAll(ctx, networks)
+	names, err := s.core.Index.Names(ctx, networks)
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +120,7 @@ func (s *Service) Interfaces(ctx context.Context, servers ...ident.TopID) (map[i
 		if err != nil {
 			return nil, err
 		}
-		one := compute.Interface{Port: p.ID, Network: p.ParentID, MAC: spec.MAC, Status: p.Status, Groups: spec.Groups}
-		if n := names[p.ParentID]; n != nil {
-			one.NetworkName = n.Name
-		}
+		one := compute.Interface{Port: p.ID, Network: p.ParentID, NetworkName: names[p.ParentID], MAC: spec.MAC, Status: p.Status, Groups: spec.Groups}
 		for _, ip := range spec.FixedIPs {
 			one.Fixed = append(one.Fixed, compute.FixedIP{Subnet: ip.Subnet, IP: ip.IP, Floating: leadsTo[string(p.ID)+" "+ip.IP]})
 		}
@@ -141,7 +138,7 @@ func (s *Service) ofDevices(ctx context.Context, kind sites.Kind, devices []iden
 			texts[i] = string(id)
 		}
 		rows, err := s.core.Index.List(ctx, index.Query{
-			Kind: kind, AllProjects: true, In: map[index.Field][]string{index.ByDevice: texts}, Sort: []index.Sort{{Field: index.ByCreated}},
+			Kind: kind, AllProjects: true, In: map[index.Field][]string{index.ByDevice: texts}, Sort: []index.Sort{{Field: index.ByCreated}}, Bare: true,
 		})
 		if err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"github.com/headwater-cloud/headwater/dbschema"
@@ -50,12 +51,12 @@ func (s *Store) Figures(ctx context.Context, project string) (map[string]Figure,
 	for r, n := range defaults {
 		out[r] = Figure{Limit: n}
 	}
-	var limits []dbschema.QuotaLimit
-	if err := s.db.Read(ctx).Where("project_id = ?", project).Find(&limits).Error; err != nil {
-		return nil, fmt.Errorf("read quota limits: %w", err)
+	limits, err := ownLimits(s.db.Read(ctx), project)
+	if err != nil {
+		return nil, err
 	}
-	for _, l := range limits {
-		out[l.Resource] = Figure{Limit: l.HardLimit}
+	for r, n := range limits {
+		out[r] = Figure{Limit: n}
 	}
 	var usage []dbschema.QuotaUsage
 	if err := s.db.Read(ctx).Where("project_id = ?", project).Find(&usage).Error; err != nil {
@@ -82,23 +83,26 @@ func (s *Store) Projects(ctx context.Context) ([]string, error) {
 // Reserve takes what a new resource needs. It returns fault.OverQuota, naming
 // the resource, when a limit would be passed. Call it first in a transaction (lock order: quota, resource, job).
 func (s *Store) Reserve(tx dbschema.Tx, project string, need map[string]int64) error {
+	var limits map[string]int64
 	for _, resource := range slices.Sorted(maps.Keys(need)) { // one order for all: no deadlock
 		n := need[resource]
 		if n == 0 {
 			continue
 		}
-		if err := s.add(tx, project, resource, n); err != nil {
+		used, err := s.add(tx, project, resource, n)
+		if err != nil {
 			return err
 		}
 		if n < 0 {
 			continue
 		}
-		f, err := s.figure(tx, project, resource)
-		if err != nil {
-			return err
+		if limits == nil {
+			if limits, err = ownLimits(tx.Gorm(), project); err != nil {
+				return err
+			}
 		}
-		if f.Limit >= 0 && f.Used > f.Limit {
-			return &OverQuota{Resource: resource, Requested: n, Used: f.Used - n, Limit: f.Limit}
+		if limit := effective(limits, resource); limit >= 0 && used > limit {
+			return &OverQuota{Resource: resource, Requested: n, Used: used - n, Limit: limit}
 		}
 	}
 	return nil
@@ -113,38 +117,49 @@ func (s *Store) Release(tx dbschema.Tx, project string, had map[string]int64) er
 	return s.Reserve(tx, project, back)
 }
 
-func (s *Store) add(tx dbschema.Tx, project, resource string, n int64) error {
+// add changes what a project uses and returns what it is then. The row is locked
+// from here on (PostgreSQL); on SQLite there is one writer.
+func (s *Store) add(tx dbschema.Tx, project, resource string, n int64) (int64, error) {
 	row := dbschema.QuotaUsage{ProjectID: project, Resource: resource}
-	if err := tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
-		return fmt.Errorf("open quota usage: %w", err)
+	for range 2 {
+		var used []int64
+		err := tx.Gorm().Raw(`UPDATE quota_usage SET used = CASE WHEN used + ? < 0 THEN 0 ELSE used + ? END
+			WHERE project_id = ? AND resource = ? RETURNING used`, n, n, project, resource).Scan(&used).Error
+		if err != nil {
+			return 0, fmt.Errorf("change quota usage: %w", err)
+		}
+		if len(used) > 0 {
+			return used[0], nil
+		}
+		if err := tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+			return 0, fmt.Errorf("open quota usage: %w", err)
+		}
 	}
-	// The row is locked from here on (PostgreSQL); on SQLite there is one writer.
-	err := tx.Gorm().Exec("UPDATE quota_usage SET used = CASE WHEN used + ? < 0 THEN 0 ELSE used + ? END WHERE project_id = ? AND resource = ?",
-		n, n, project, resource).Error
-	if err != nil {
-		return fmt.Errorf("change quota usage: %w", err)
-	}
-	return nil
+	return 0, fault.New(fault.Internal, "cascade/quota.add", "the usage of %s of project %s cannot be opened", resource, project)
 }
 
-func (s *Store) figure(tx dbschema.Tx, project, resource string) (Figure, error) {
-	f := Figure{Limit: -1}
+// effective returns the limit that holds for a resource, given a project's own ones.
+func effective(own map[string]int64, resource string) int64 {
+	if n, ok := own[resource]; ok {
+		return n
+	}
 	if n, ok := defaults[resource]; ok {
-		f.Limit = n
+		return n
 	}
-	var limits []dbschema.QuotaLimit
-	if err := tx.Gorm().Where("project_id = ? AND resource = ?", project, resource).Find(&limits).Error; err != nil {
-		return f, fmt.Errorf("read quota limit: %w", err)
+	return -1
+}
+
+// ownLimits returns the limits that a project has of its own.
+func ownLimits(db *gorm.DB, project string) (map[string]int64, error) {
+	var rows []dbschema.QuotaLimit
+	if err := db.Where("project_id = ?", project).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read quota limits: %w", err)
 	}
-	if len(limits) > 0 {
-		f.Limit = limits[0].HardLimit
+	out := make(map[string]int64, len(rows))
+	for _, l := range rows {
+		out[l.Resource] = l.HardLimit
 	}
-	var usage dbschema.QuotaUsage
-	if err := tx.Gorm().Where("project_id = ? AND resource = ?", project, resource).Take(&usage).Error; err != nil {
-		return f, fmt.Errorf("read quota usage: %w", err)
-	}
-	f.Used = usage.Used
-	return f, nil
+	return out, nil
 }
 
 // SetLimits writes a project's own limits; resources that are not known are fault.BadRequest.
