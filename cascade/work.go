@@ -180,7 +180,31 @@ func (w changeWorker) Work(ctx context.Context, job jobs.Job[changeArgs]) error 
 	if err != nil || r.State != index.Live {
 		return ignoreNotFound(err)
 	}
-	return w.outcome(w.Push(ctx, r), r.UpdatedAt)
+	err = w.Push(ctx, r)
+	if err == nil && r.Fault == nil || err != nil && (isWait(err) || !definite(err)) {
+		return w.outcome(err, r.UpdatedAt)
+	}
+	return errors.Join(w.outcome(err, r.UpdatedAt), w.refused(ctx, r, err))
+}
+
+// refused notes in the row that a site refused its change, so that Top and the
+// site do not part in silence; a change that is carried out clears the note.
+func (w changeWorker) refused(ctx context.Context, r *index.Resource, cause error) error {
+	return w.internal(ctx, func(tx *Tx) error {
+		row, err := tx.Load(r.ID)
+		if err != nil || row.State != index.Live || row.Generation != r.Generation {
+			return err
+		}
+		switch {
+		case cause != nil:
+			row.Fault = FaultOf(cause, w.Now())
+		case row.Kind == sites.Server: // its fault is the server's own
+			return nil
+		default:
+			row.Fault = nil
+		}
+		return w.Index.SaveQuietly(tx.Tx, row)
+	})
 }
 
 // Push brings every bottom of the row to the row's generation.
