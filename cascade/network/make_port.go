@@ -202,7 +202,7 @@ func (m portMaker) Change(ctx context.Context, r *index.Resource, at cascade.At,
 	if seen, ok := r.Observed["port_security_enabled"].(bool); ok && seen != spec.PortSecurity {
 		body["port_security_enabled"] = spec.PortSecurity
 	}
-	if _, err := at.Adaptor.Update(ctx, sites.Port, bottom, body); err != nil {
+	if _, err := at.Adaptor.Update(ctx, sites.Port, bottom, withExtra(body, spec.Extra)); err != nil {
 		return err
 	}
 	if spec.SiteAllocated {

@@ -89,6 +89,9 @@ func (s *Service) insertPort(tx *cascade.Tx, f Fields, site ident.SiteID) (*inde
 		return nil, err
 	}
 	device, _ := f["device_id"].(string)
+	if err := s.deviceAllowed(tx, r, f); err != nil {
+		return nil, err
+	}
 	r.DeviceID, r.ParentID, r.Site = ident.TopID(device), network.ID, site
 	if site != "" {
 		r.State, spec.SiteAllocated = index.Creating, true
@@ -194,6 +197,9 @@ func (s *Service) UpdatePort(ctx context.Context, caller sites.Caller, c Change)
 		if err := overlay(&spec, portFields(c.Fields)); err != nil {
 			return err
 		}
+		if err := s.deviceAllowed(tx, r, c.Fields); err != nil {
+			return err
+		}
 		if err := s.changeDevice(tx, r, c.Fields); err != nil {
 			return err
 		}
@@ -218,6 +224,24 @@ func (s *Service) UpdatePort(ctx context.Context, caller sites.Caller, c Change)
 		}
 		return r.Encode(spec)
 	})
+}
+
+// deviceAllowed refuses a device that is not the port's owner's, and the owners that only Top and the sites give: a
+// tenant who could write them would join his port to another's router.
+func (s *Service) deviceAllowed(tx *cascade.Tx, r *index.Resource, f Fields) error {
+	denied := typed(fault.Forbidden, "PolicyNotAuthorized", "(rule:create_port and rule:create_port:device_owner) is disallowed by policy")
+	if owner, _ := f["device_owner"].(string); strings.HasPrefix(owner, "network:") {
+		return denied
+	}
+	id, _ := f["device_id"].(string)
+	if id == "" {
+		return nil
+	}
+	device, err := tx.Load(ident.TopID(id))
+	if err == nil && device.ProjectID != r.ProjectID {
+		return denied
+	}
+	return ignore(err, fault.NotFound)
 }
 
 // changeDevice is for who writes device_id himself: not a device of Top's own.

@@ -474,7 +474,7 @@ func (m routerMaker) Change(ctx context.Context, r *index.Resource, at cascade.A
 	if wants, _ := info["network_id"].(ident.BottomID); obj.Body["external_gateway_info"] != nil && has["network_id"] != string(wants) || has == nil && wants != "" {
 		body["external_gateway_info"] = info
 	}
-	if _, err := at.Adaptor.Update(ctx, sites.Router, bottom, body); err != nil {
+	if _, err := at.Adaptor.Update(ctx, sites.Router, bottom, withExtra(body, spec.Extra)); err != nil {
 		return err
 	}
 	return m.pushRoutes(ctx, r, at, bottom)

@@ -166,6 +166,11 @@ func overlay[T any](spec *T, f Fields) error {
 		return fmt.Errorf("decode spec: %w", err)
 	}
 	for k, v := range f {
+		if extra, ok := v.(map[string]any); ok && k == "extra" && members[k] != nil { // unknown members stay one by one
+			if v, err = joinExtra(members[k], extra); err != nil {
+				return err
+			}
+		}
 		if members[k], err = json.Marshal(v); err != nil {
 			return fmt.Errorf("encode member %s: %w", k, err)
 		}
@@ -180,4 +185,15 @@ func overlay[T any](spec *T, f Fields) error {
 	}
 	*spec = fresh
 	return nil
+}
+
+func joinExtra(old json.RawMessage, more map[string]any) (map[string]any, error) {
+	all := map[string]any{}
+	if err := json.Unmarshal(old, &all); err != nil {
+		return nil, fmt.Errorf("decode extra members: %w", err)
+	}
+	for k, v := range more {
+		all[k] = v
+	}
+	return all, nil
 }

@@ -403,7 +403,7 @@ func (subnetMaker) Change(ctx context.Context, r *index.Resource, at cascade.At,
 	if seen, ok := r.Observed["gateway_ip"]; ok && seen == body["gateway_ip"] {
 		delete(body, "gateway_ip") // Neutron refuses to set a gateway that is in use, also to what it is
 	}
-	_, err = at.Adaptor.Update(ctx, sites.Subnet, bottom, body)
+	_, err = at.Adaptor.Update(ctx, sites.Subnet, bottom, withExtra(body, spec.Extra))
 	return err
 }
 

@@ -93,3 +93,26 @@ func TestConcurrentPorts(t *testing.T) {
 		}
 	})
 }
+
+// A change that a site refuses stays noted at the resource until a later one is carried out.
+func TestRefusedChange(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	net := text(s.do(201, "POST", "/sites/east/network/v2.0/networks", object{"network": object{"name": "n"}}), "id")
+	live := func() bool {
+		r, err := s.core.Index.Get(t.Context(), ident.TopID(net))
+		return err == nil && r.Observed != nil
+	}
+	s.until("the network to be at the site", live)
+	if _, err := list[0].cloud.Faults().Add(emulator.Fault{Service: "network", Method: "PUT", Status: 403, Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	noted := func() bool {
+		r, err := s.core.Index.Get(t.Context(), ident.TopID(net))
+		return err == nil && r.Fault != nil && r.Fault.Code == 403 && r.Fault.Site == "east"
+	}
+	s.do(200, "PUT", "networks/"+net, object{"network": object{"name": "m"}})
+	s.until("the refusal to be noted", noted)
+	s.do(200, "PUT", "networks/"+net, object{"network": object{"name": "o"}})
+	s.until("the change to be carried out", func() bool { return !noted() })
+}

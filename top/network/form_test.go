@@ -61,6 +61,8 @@ func TestIsolation(t *testing.T) {
 	router := text(s.do(201, "POST", "routers", object{"router": object{}}), "id")
 	group := text(s.do(201, "POST", "security-groups", object{"security_group": object{"name": "g"}}), "id")
 	rule := text(s.items("security-group-rules?security_group_id=" + group)[0], "id")
+	_, out := s.call("p2-member", "POST", "networks", object{"network": object{"name": "theirs"}})
+	theirs := text(out["network"].(object), "id")
 	for path, one := range map[string]string{
 		"networks/" + net: "network", "subnets/" + sub: "subnet", "ports/" + port: "port", "routers/" + router: "router",
 		"security-groups/" + group: "security_group", "security-group-rules/" + rule: "security_group_rule",
@@ -96,6 +98,8 @@ func TestIsolation(t *testing.T) {
 	}{
 		{"p1-reader", "networks", object{"network": object{}}, 403},
 		{"p2-member", "ports", object{"port": object{"network_id": net}}, 404},
+		{"p2-member", "ports", object{"port": object{"network_id": theirs, "device_id": router}}, 403}, // another's router
+		{"p2-member", "ports", object{"port": object{"network_id": theirs, "device_owner": "network:router_interface"}}, 403},
 		{"p2-member", "subnets", object{"subnet": object{"network_id": net, "ip_version": 4, "cidr": "10.1.0.0/24"}}, 404},
 		{"p2-member", "security-group-rules", object{"security_group_rule": object{"security_group_id": group, "direction": "egress"}}, 404},
 	} {
@@ -103,7 +107,7 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("POST %s as %s: %d %v, want %d", tt.path, tt.token, got, out, tt.want)
 		}
 	}
-	if got, out := s.call("p2-member", "GET", "networks", nil); got != 200 || len(out["networks"].([]any)) != 0 {
+	if got, out := s.call("p2-member", "GET", "networks", nil); got != 200 || len(out["networks"].([]any)) != 1 {
 		t.Errorf("another project's list: %d %v", got, out)
 	}
 	if got, _ := s.call("p2-member", "GET", "quotas/p1", nil); got != 403 {
