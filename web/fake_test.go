@@ -97,6 +97,7 @@ var usual = map[string]string{
 	"GET /image/v2/images":                             `{"images":[{"id":"i1","name":"debian","status":"active","size":3145728,"headwater:sites":"west"}]}`,
 	"GET /compute/v2.1/flavors/detail":                 `{"flavors":[{"id":"f1","name":"m1.small","vcpus":1,"ram":2048,"disk":20}]}`,
 	"GET /network/v2.0/networks":                       `{"networks":[{"id":"n1","name":"lan","subnets":["sub1"],"availability_zones":["west"]},{"id":"n2","name":"public","router:external":true}]}`,
+	"GET /network/v2.0/networks/n1":                    `{"network":{"id":"n1","name":"lan"}}`,
 	"GET /network/v2.0/subnets":                        `{"subnets":[{"id":"sub1","cidr":"10.0.0.0/24"}]}`,
 	"GET /network/v2.0/security-groups":                `{"security_groups":[{"id":"g1","name":"default","description":"the default"}]}`,
 	"GET /compute/v2.1/os-keypairs":                    `{"keypairs":[{"keypair":{"name":"mine"}}]}`,

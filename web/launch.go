@@ -255,7 +255,7 @@ func (d *dashboard) launch(w http.ResponseWriter, v *visit) error {
 	if code := statusOf(err); err != nil && (code == 0 || code == http.StatusUnauthorized) {
 		return err
 	} else if err != nil {
-		problem, status = d.problem(v, err).Message, http.StatusUnprocessableEntity
+		problem, status = d.named(v, c, d.problem(v, err).Message), http.StatusUnprocessableEntity
 	}
 	o, err := d.offer(v.Context(), v)
 	if err != nil {

@@ -253,6 +253,7 @@ func TestLaunchRefused(t *testing.T) {
 		asked  int
 	}{
 		{"by the API", func(url.Values) {}, `403 {"forbidden":{"message":"Quota exceeded for instances."}}`, "Quota exceeded for instances.", 1},
+		{"by the API, with an id", func(url.Values) {}, `409 {"conflictingRequest":{"message":"Zone west, but network n1 is at site east."}}`, "network lan is at site east.", 1},
 		{"no name", func(f url.Values) { f.Set("name", " ") }, "", "needs a name", 0},
 		{"no network", func(f url.Values) { f.Del("network") }, "", "Choose a network", 0},
 	} {

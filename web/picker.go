@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -116,7 +117,22 @@ func (d *dashboard) picker(v *visit, sites []site, c choice) (picker, error) {
 	}
 	p.judge(open, openErr)
 	p.say(c, chosen, chosenErr)
+	p.Free, p.Said = d.named(v, c, p.Free), d.named(v, c, p.Said)
 	return p, nil
+}
+
+// named puts the names of the chosen networks where a refusal has their ids, which no person knows.
+func (d *dashboard) named(v *visit, c choice, text string) string {
+	for _, id := range c.Networks {
+		if id == "" || !strings.Contains(text, id) {
+			continue
+		}
+		var got struct{ Network network }
+		if err := d.get(v.Context(), v, "/network/v2.0/networks/"+url.PathEscape(id), &got); err == nil && got.Network.Name != "" {
+			text = strings.ReplaceAll(text, id, got.Network.Name)
+		}
+	}
+	return text
 }
 
 // judge puts the verdicts beside the sites.
