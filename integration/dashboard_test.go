@@ -61,6 +61,10 @@ func TestDashboard(t *testing.T) {
 	b.signIn("admin", demo.password)
 	b.run("come back to the page that was asked for", chromedp.WaitVisible(`//li[@id="site-east"]//progress`))
 	b.shot("sites-operator")
+	for name, path := range map[string]string{"projects": "/projects", "problem": "/nowhere", "launch-operator": "/launch", "instances-empty": "/instances"} {
+		b.run("open "+path, chromedp.Navigate(demo.url+"/dashboard"+path), chromedp.WaitVisible(css(`main h1`)))
+		b.shot(name)
+	}
 }
 
 // launchAtWest fills the form in. The proof's network lives at east, so the picker
@@ -99,7 +103,7 @@ func (b *browser) watchAndDelete() {
 		chromedp.Click(css(`#confirm .go`)), chromedp.WaitNotPresent(css(`#confirm`)), chromedp.WaitVisible(row+`//span[contains(.,"SHUTOFF")]`))
 	b.run("ask to delete it", chromedp.Click(row+`//a[contains(@class,"danger")]`), chromedp.WaitVisible(css(`#confirm`)))
 	b.shot("confirm")
-	b.run("think again", chromedp.Click(css(`#confirm [data-close]`)), chromedp.WaitNotVisible(css(`#confirm`)))
+	b.run("think again", chromedp.Click(css(`#confirm [data-close]`)), chromedp.WaitNotPresent(css(`#confirm`)))
 	if b.eval(`String(window.neverReloaded)`) != "true" {
 		b.t.Error("the page was loaded again")
 	}
