@@ -3,6 +3,7 @@ package emulator
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -18,16 +19,94 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// TestSameAsRealRegion makes the calls of testdata/calls.txt at an emulated
-// cloud and at the real region "east" of the clouds.yaml that HEADWATER_REALCLOUD
-// names, and compares status codes, sets of JSON members and error texts.
+var update = flag.Bool("update", false, "rewrite testdata/calls.golden from the real region that HEADWATER_REALCLOUD names")
+
+// recorded is what must agree of one answer: the status code, the members of
+// the body with their places, and the text of an error.
+type recorded struct {
+	Call    string   `json:"call"`
+	Code    int      `json:"code"`
+	Members []string `json:"members,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+func (s step) record(a answer) recorded {
+	r := recorded{Call: strings.Join(strings.Fields(s.user+" "+s.service+" "+s.method+" "+s.path+" "+s.body+" "+s.version), " "), Code: a.code}
+	switch {
+	case s.loose:
+	case a.code >= 400:
+		r.Error = plain(a.text)
+	default:
+		names := map[string]bool{}
+		memberNames(a.body, "", names)
+		r.Members = slices.Sorted(maps.Keys(names))
+	}
+	return r
+}
+
+func compare(t *testing.T, s step, have, want recorded) {
+	t.Helper()
+	if have.Call != want.Call {
+		t.Fatalf("line %d is %q, but %q was recorded: record anew with -update", s.line, have.Call, want.Call)
+	}
+	if have.Code != want.Code || have.Error != want.Error {
+		t.Errorf("line %d: %s: got\n  %d %.300s\nwant, as from a real region,\n  %d %.300s", s.line, have.Call, have.Code, have.Error, want.Code, want.Error)
+		return
+	}
+	var missing, extra []string
+	for _, k := range want.Members {
+		if !slices.Contains(have.Members, k) {
+			missing = append(missing, k)
+		}
+	}
+	for _, k := range have.Members {
+		if !slices.Contains(want.Members, k) {
+			extra = append(extra, k)
+		}
+	}
+	if len(missing)+len(extra) > 0 {
+		t.Errorf("line %d: %s: members missing %v, too many %v", s.line, have.Call, missing, extra)
+	}
+}
+
+// emulatedTour is a tour of an emulated cloud with what the real regions are born with.
+func emulatedTour(t *testing.T) *tour {
+	t.Helper()
+	srv := httptest.NewServer(New(Default("emu").Instant()))
+	t.Cleanup(srv.Close)
+	tr := newTour(t, srv.URL+"/identity/v3", "secret")
+	tr.prepare(t)
+	return tr
+}
+
+const goldenFile = "testdata/calls.golden"
+
+// TestSameAsRecorded makes the calls of testdata/calls.txt at an emulated cloud
+// and compares the answers with those that a real Zed region gave.
+func TestSameAsRecorded(t *testing.T) {
+	t.Parallel()
+	var want []recorded
+	if err := json.Unmarshal(must(os.ReadFile(goldenFile))(t), &want); err != nil {
+		t.Fatal(err)
+	}
+	steps := readSteps(t)
+	if len(steps) != len(want) {
+		t.Fatalf("%d calls, but %d recorded answers: record anew with -update", len(steps), len(want))
+	}
+	tr := emulatedTour(t)
+	for i, s := range steps {
+		compare(t, s, s.record(tr.do(t, s)), want[i])
+	}
+}
+
+// TestSameAsRealRegion makes the same calls at the real region "east" of the
+// clouds.yaml that HEADWATER_REALCLOUD names; with -update it records them.
 func TestSameAsRealRegion(t *testing.T) {
 	t.Parallel()
 	file := os.Getenv("HEADWATER_REALCLOUD")
 	if file == "" {
 		t.Skip("HEADWATER_REALCLOUD does not name a clouds.yaml of real regions")
 	}
-	raw := must(os.ReadFile(file))(t)
 	var clouds struct {
 		Clouds map[string]struct {
 			Auth struct {
@@ -36,32 +115,29 @@ func TestSameAsRealRegion(t *testing.T) {
 			} `yaml:"auth"`
 		} `yaml:"clouds"`
 	}
-	if err := yaml.Unmarshal(raw, &clouds); err != nil {
+	if err := yaml.Unmarshal(must(os.ReadFile(file))(t), &clouds); err != nil {
 		t.Fatal(err)
 	}
-	steps := readSteps(t)
-	cfg := Default("emu")
-	emulated := New(cfg)
-	srv := httptest.NewServer(emulated)
-	t.Cleanup(srv.Close)
-	have := newTour(t, srv.URL+"/identity/v3", "secret")
-	have.prepare(t)
-	want := newTour(t, clouds.Clouds["east"].Auth.AuthURL, clouds.Clouds["east"].Auth.Password)
-	for _, s := range steps {
-		w, h := want.do(t, s), have.do(t, s)
-		if w.code != h.code {
-			t.Errorf("line %d: %s %s: status is %d, a real one has %d\n  emulated: %.300s\n  real:     %.300s", s.line, s.method, s.path, h.code, w.code, h.text, w.text)
-			continue
-		}
-		if w.code >= 400 {
-			if a, b := plain(h.text), plain(w.text); a != b && !s.loose {
-				t.Errorf("line %d: %s %s: error is\n  emulated: %.300s\n  real:     %.300s", s.line, s.method, s.path, a, b)
+	have, want := emulatedTour(t), newTour(t, clouds.Clouds["east"].Auth.AuthURL, clouds.Clouds["east"].Auth.Password)
+	var golden []recorded
+	for _, s := range readSteps(t) {
+		w := s.record(want.do(t, s))
+		golden = append(golden, w)
+		compare(t, s, s.record(have.do(t, s)), w)
+	}
+	if *update {
+		var out bytes.Buffer
+		out.WriteString("[\n")
+		for i, g := range golden { // a line each, so that a diff can be read
+			out.Write(mustJSON(g))
+			if i < len(golden)-1 {
+				out.WriteByte(',')
 			}
-			continue
+			out.WriteByte('\n')
 		}
-		missing, extra := difference(w.body, h.body)
-		if len(missing)+len(extra) > 0 && !s.loose {
-			t.Errorf("line %d: %s %s: members missing %v, too many %v", s.line, s.method, s.path, missing, extra)
+		out.WriteString("]\n")
+		if err := os.WriteFile(goldenFile, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -291,23 +367,6 @@ func memberNames(v any, prefix string, into map[string]bool) {
 			memberNames(x, prefix+"[]", into)
 		}
 	}
-}
-
-func difference(want, have any) (missing, extra []string) {
-	w, h := map[string]bool{}, map[string]bool{}
-	memberNames(want, "", w)
-	memberNames(have, "", h)
-	for _, k := range slices.Sorted(maps.Keys(w)) {
-		if !h[k] {
-			missing = append(missing, k)
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(h)) {
-		if !w[k] {
-			extra = append(extra, k)
-		}
-	}
-	return missing, extra
 }
 
 var varying = []struct {
