@@ -22,7 +22,11 @@ import (
 func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
 	external := slices.Clone(caps.ExternalNetworks)
 	slices.SortFunc(external, func(a, b sites.ExternalNetwork) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
+	logical, err := s.core.Index.List(ctx, index.Query{Kind: sites.Network, AllProjects: true, Shared: true, In: map[index.Field][]string{index.ByProject: {""}}})
+	if err != nil {
+		return err
+	}
+	err = s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		seen := map[ident.TopID]bool{}
 		names := map[string]bool{}
 		for _, n := range external {
@@ -42,6 +46,14 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.C
 					return err
 				}
 				seen[sub] = true
+			}
+		}
+		for _, n := range logical { // whose last site was removed meanwhile
+			if seen[n.ID] {
+				continue
+			}
+			if err := s.endUnused(tx, n.ID); err != nil {
+				return err
 			}
 		}
 		return s.dropVanished(tx, site, seen)

@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/network"
+	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -123,5 +125,44 @@ func TestSliceIsEnlarged(t *testing.T) {
 		if got := pools(); got != "[map[end:10.0.0.254 start:10.0.0.251]]" {
 			t.Errorf("pools at the site: %s, want two addresses more", got)
 		}
+	}
+}
+
+// What a site no longer has, or a site that is gone, takes its part of the external network along; in the end the network goes.
+func TestExternalNetworksVanish(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east", "west")
+	subnets := func() int {
+		nets := s.items("networks?router:external=true")
+		if len(nets) == 0 {
+			return -1
+		}
+		return len(nets[0]["subnets"].([]any))
+	}
+	none := list[0].caps
+	none.ExternalNetworks = nil
+	if err := s.service.AdoptSite(t.Context(), "west", none); err != nil {
+		t.Fatal(err)
+	}
+	if n := subnets(); n != 1 {
+		t.Errorf("%d subnets after west lost its network, want east's", n)
+	}
+	err := s.core.DB.Write(t.Context(), func(tx dbschema.Tx) error {
+		return cascade.NewSiteRemover(s.core).Forget(t.Context(), tx, "east")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.service.AdoptSite(t.Context(), "west", none); err != nil {
+		t.Fatal(err)
+	}
+	if n := subnets(); n != -1 {
+		t.Errorf("the external network of no site has %d subnets", n)
+	}
+	if err := s.service.AdoptSite(t.Context(), "east", list[0].caps); err != nil {
+		t.Fatal(err)
+	}
+	if n := subnets(); n != 1 {
+		t.Errorf("%d subnets after east came back", n)
 	}
 }
