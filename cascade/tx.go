@@ -2,7 +2,6 @@ package cascade
 
 import (
 	"context"
-	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/audit"
 	"github.com/headwater-cloud/headwater/cascade/index"
@@ -100,11 +99,6 @@ func (tx *Tx) Quota(project string, delta map[string]int64) error {
 // Make enqueues the job that makes the row true at its site.
 func (tx *Tx) Make(r *index.Resource, after ...jobs.ID) (jobs.ID, error) {
 	return tx.enqueue(createArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), After: after})
-}
-
-// makeLater is Make with a start after the caller's own attempt is surely over.
-func (tx *Tx) makeLater(r *index.Resource, delay time.Duration) (jobs.ID, error) {
-	return tx.enqueue(createArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), RunAt: tx.core.Now().Add(delay)})
 }
 
 // Changed raises the row's generation, saves it and, when it is bound anywhere, enqueues the job that pushes its Spec there.

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"net/http"
-	"time"
 	"strings"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/identity"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"

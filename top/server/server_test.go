@@ -153,7 +153,9 @@ func TestRequestID(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, func(c *Config) { c.Ready = func(context.Context) error { return errors.New("the database does not answer") } })
+	s := newServer(t, func(c *Config) {
+		c.Ready = func(context.Context) error { return errors.New("the database does not answer") }
+	})
 	if w := ask(s, "GET", "/healthz", nil); w.Code != 503 || !strings.Contains(w.Body.String(), "database") {
 		t.Errorf("healthz = %d %s", w.Code, w.Body)
 	}
