@@ -94,9 +94,10 @@ const server2 = `{"id":"s2","name":"db-1","status":"ERROR","OS-EXT-STS:task_stat
 var usual = map[string]string{
 	"GET /v1/sites": `{"sites":[{"name":"west","health":{"state":"up","since":"2026-01-02T00:00:00Z"},"zones":["west","west/az1"],"capacity":{"level":"plenty"}},
 		{"name":"east","health":{"state":"down","since":"2026-01-02T00:00:00Z"},"zones":["east"],"draining":true,"capacity":{"level":"unknown"}}]}`,
-	"GET /image/v2/images":                             `{"images":[{"id":"i1","name":"debian","status":"active","size":3145728,"headwater:sites":"west"}]}`,
-	"GET /compute/v2.1/flavors/detail":                 `{"flavors":[{"id":"f1","name":"m1.small","vcpus":1,"ram":2048,"disk":20}]}`,
-	"GET /network/v2.0/networks":                       `{"networks":[{"id":"n1","name":"lan","subnets":["sub1"],"availability_zones":["west"]},{"id":"n2","name":"public","router:external":true}]}`,
+	"GET /image/v2/images":             `{"images":[{"id":"i1","name":"debian","status":"active","size":3145728,"headwater:sites":"west,east","visibility":"public"},{"id":"i2","name":"another's","visibility":"private","owner":"p9"}]}`,
+	"GET /compute/v2.1/flavors/detail": `{"flavors":[{"id":"f1","name":"m1.small","vcpus":1,"ram":2048,"disk":20}]}`,
+	"GET /network/v2.0/networks": `{"networks":[{"id":"n1","name":"lan","project_id":"p1","subnets":["sub1"],"availability_zones":["west"]},{"id":"n2","name":"public","project_id":"p1","router:external":true},
+		{"id":"n3","name":"another project's","project_id":"p9"},{"id":"n4","name":"for all","project_id":"p9","shared":true}]}`,
 	"GET /network/v2.0/networks/n1":                    `{"network":{"id":"n1","name":"lan"}}`,
 	"GET /network/v2.0/subnets":                        `{"subnets":[{"id":"sub1","cidr":"10.0.0.0/24"}]}`,
 	"GET /network/v2.0/security-groups":                `{"security_groups":[{"id":"g1","name":"default","description":"the default"}]}`,

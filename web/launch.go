@@ -23,6 +23,9 @@ type (
 		MinDisk int    `json:"min_disk"`
 		MinRAM  int64  `json:"min_ram"`
 		Sites   string `json:"headwater:sites"`
+
+		Owner      string `json:"owner"`
+		Visibility string `json:"visibility"`
 	}
 	flavor struct {
 		ID    string `json:"id"`
@@ -38,6 +41,7 @@ type (
 		Shared   bool     `json:"shared"`
 		Subnets  []string `json:"subnets"`
 		Zones    []string `json:"availability_zones"`
+		Project  string   `json:"project_id"`
 
 		Ranges []string `json:"-"` // of its subnets
 	}
@@ -73,6 +77,9 @@ type choice struct {
 	Networks, Groups                               []string
 	NoNetwork                                      bool // said on purpose
 }
+
+// At lists the sites that have the image's bytes.
+func (i image) At() string { return strings.ReplaceAll(i.Sites, ",", ", ") }
 
 // Has reports whether a network or a group is chosen.
 func (c choice) Has(list []string, id string) bool { return slices.Contains(list, id) }
@@ -114,19 +121,25 @@ func (d *dashboard) offer(ctx context.Context, v *visit) (offer, error) {
 	if err := g.Wait(); err != nil {
 		return o, err
 	}
-	o.Images, o.Flavors, o.Keys, o.Groups = images.Images, flavors.Flavors, keys.Keypairs, groups.Groups
-	o.Networks = withRanges(networks.Networks, subnets.Subnets)
+	o.Flavors, o.Keys, o.Groups = flavors.Flavors, keys.Keypairs, groups.Groups
+	o.Images = slices.DeleteFunc(images.Images, func(i image) bool { return i.Visibility == "private" && i.Owner != v.session.ProjectID })
+	o.Networks = withRanges(usable(networks.Networks, v.session.ProjectID), subnets.Subnets)
 	o.sort()
 	return o, nil
 }
 
-// withRanges drops external networks, to which servers are not attached, and adds the address ranges.
+// usable drops external networks, to which servers are not attached, and those of
+// other projects, which the API lists for an operator.
+func usable(list []network, project string) []network {
+	return slices.DeleteFunc(list, func(n network) bool { return n.External || n.Project != project && !n.Shared })
+}
+
+// withRanges adds the networks' address ranges.
 func withRanges(list []network, subnets []subnet) []network {
 	ranges := map[string]string{}
 	for _, s := range subnets {
 		ranges[s.ID] = s.CIDR
 	}
-	list = slices.DeleteFunc(list, func(n network) bool { return n.External })
 	for i := range list {
 		for _, s := range list[i].Subnets {
 			if r := ranges[s]; r != "" {

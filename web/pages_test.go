@@ -316,6 +316,17 @@ func TestPicker(t *testing.T) {
 	}
 }
 
+// An operator's token lists what is of all projects; the form offers what this one can use.
+func TestLaunchOffersWhatIsUsable(t *testing.T) {
+	t.Parallel()
+	body := signedIn(t).get(Base + "/launch").Body.String()
+	for want, there := range map[string]bool{`value="n1"`: true, `value="n4"`: true, `value="n2"`: false, `value="n3"`: false, `value="i1"`: true, `value="i2"`: false, "at west, east": true} {
+		if strings.Contains(body, want) != there {
+			t.Errorf("the form has %q: %v, want %v", want, !there, there)
+		}
+	}
+}
+
 func TestEmptyLaunchForm(t *testing.T) {
 	t.Parallel()
 	v := signedIn(t)
