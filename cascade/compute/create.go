@@ -198,6 +198,12 @@ func refsOf(one *Server) []index.Ref {
 // plan finds what the request refers to, checks it as Nova does, and chooses the site.
 func (s *Service) plan(ctx context.Context, caller sites.Caller, req CreateRequest) (*plan, error) {
 	p := &plan{req: req, caller: caller}
+	if len(req.Metadata) > maxMetadata {
+		return nil, fault.New(fault.OverQuota, "cascade/compute.CreateServers", "Maximum number of metadata items exceeds %d", maxMetadata)
+	}
+	if req.Max > 1 && req.Hostname != "" {
+		return nil, badRequest("Unable to allocate a single hostname to multiple instances. Omit the hostname or create servers one by one.")
+	}
 	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planKeypair, s.planGroup, s.planNetworks, s.planBlocks, s.planSize} {
 		if err := step(ctx, p); err != nil {
 			return nil, err
@@ -298,6 +304,12 @@ func (s *Service) planGroup(ctx context.Context, p *plan) error {
 	if fault.Is(err, fault.NotFound) || err == nil && g.ProjectID != p.caller.ProjectID {
 		return badRequest("Instance group %s could not be found.", id)
 	}
+	if err != nil {
+		return err
+	}
+	if err := s.roomInGroup(ctx, p, g); err != nil {
+		return err
+	}
 	p.member = g
 	rest := sites.Body{}
 	for k, v := range p.req.Hints {
@@ -306,7 +318,23 @@ func (s *Service) planGroup(ctx context.Context, p *plan) error {
 		}
 	}
 	p.req.Hints = rest
-	return err
+	return nil
+}
+
+// roomInGroup checks the quota of a server group's members.
+func (s *Service) roomInGroup(ctx context.Context, p *plan, r *index.Resource) error {
+	g, err := s.group(ctx, r)
+	if err != nil {
+		return err
+	}
+	figures, err := s.core.Quota.Figures(ctx, p.caller.ProjectID)
+	if err != nil {
+		return err
+	}
+	if most := figures["server_group_members"].Limit; most >= 0 && int64(len(g.Members)+p.req.Min) > most {
+		return fault.New(fault.OverQuota, "cascade/compute.CreateServers", "Quota exceeded, too many servers in group")
+	}
+	return nil
 }
 
 // planSize checks the flavor against the image and the block devices.

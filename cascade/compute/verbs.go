@@ -254,7 +254,7 @@ func (s *Service) bring(ctx context.Context, caller sites.Caller, one *Server, r
 		if id == "" {
 			continue
 		}
-		if _, err := s.core.Ensure(ctx, one.Site, id); err != nil {
+		if _, err := s.core.EnsureFor(ctx, one.Site, id, one.ProjectID); err != nil {
 			return err
 		}
 	}

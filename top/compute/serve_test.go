@@ -7,15 +7,19 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
+	engine "github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/identity"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/registry"
 	"github.com/headwater-cloud/headwater/top/auth"
 	"github.com/headwater-cloud/headwater/top/compute"
 	"github.com/headwater-cloud/headwater/top/faultjson"
@@ -44,6 +48,11 @@ type api struct {
 
 func newAPI(t testing.TB, stack *cascadetest.Stack) *api {
 	t.Helper()
+	return apiOf(t, stack, stack.Compute)
+}
+
+func apiOf(t testing.TB, stack *cascadetest.Stack, service *engine.Service) *api {
+	t.Helper()
 	policy, err := auth.NewPolicy(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +61,7 @@ func newAPI(t testing.TB, stack *cascadetest.Stack) *api {
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		faultjson.Write(c.Response(), faultjson.Asked{Service: faultjson.Compute, RequestID: "req-1"}, err)
 	}
-	h := compute.New(compute.Config{Service: stack.Compute, Auth: auth.New(tokens{}, policy)})
+	h := compute.New(compute.Config{Service: service, Auth: auth.New(tokens{}, policy)})
 	h.Routes(e.Group("/compute"))
 	return &api{t: t, stack: stack, echo: e}
 }
@@ -251,6 +260,46 @@ func TestDiscovery(t *testing.T) {
 		}
 		if got := a.ask("", "", "GET", "/v2.1"+path, nil); got.code != 200 || got.body["version"].(map[string]any)["id"] != "v2.1" {
 			t.Errorf("GET /compute/v2.1%s: %d %s", path, got.code, got.raw)
+		}
+	}
+}
+
+// downFor shows every site as down for some time.
+type downFor struct {
+	*registry.Registry
+	d time.Duration
+}
+
+// Sites returns the sites, all down.
+func (r downFor) Sites(ctx context.Context) ([]registry.Site, error) {
+	all, err := r.Registry.Sites(ctx)
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Health = registry.Health{State: registry.Down, Reason: "test", Since: time.Now().Add(-r.d), CheckedAt: time.Now()}
+	}
+	return all, err
+}
+
+// A server at a site that is down for long has a status that nobody knows (2.69); before, and for a while, the last seen one.
+func TestUnknownWhenTheSiteIsDown(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, []ident.SiteID{"east"})
+	who := cascadetest.Member("p1")
+	one := s.Boot(t, who, "web", s.NewImage(t, who, "img"), s.NewNetwork(t, who, "net", "10.1.0.0/24"))
+	for _, tt := range []struct {
+		down          time.Duration
+		version, want string
+	}{{time.Second, "2.69", "ACTIVE"}, {time.Hour, "2.68", "ACTIVE"}, {time.Hour, "2.69", "UNKNOWN"}} {
+		a := apiOf(t, s, engine.New(engine.Config{Core: s.Core, Placer: s.Placer, Registry: downFor{s.Registry, tt.down}, Ports: s.Network, Networks: s.Network}))
+		for _, path := range []string{"/v2.1/servers/" + string(one.ID), "/v2.1/servers/detail"} {
+			got := a.ask("member:p1", tt.version, "GET", path, nil)
+			shown, ok := got.body["server"].(map[string]any)
+			if !ok {
+				shown = got.body["servers"].([]any)[0].(map[string]any)
+			}
+			if shown["status"] != tt.want || got.header.Get("X-Headwater-Freshness") == "" {
+				t.Errorf("%s at %s, down for %v: status %v, freshness %q; want %s", path, tt.version, tt.down, shown["status"], got.header.Get("X-Headwater-Freshness"), tt.want)
+			}
 		}
 	}
 }
