@@ -30,15 +30,23 @@ func (inv *Inventory) changes(ctx context.Context, s *registry.Site, since time.
 	skew := s.Capabilities.ClockSkew
 	asked := since.Add(skew).Add(-2*skew.Abs() - overlap) // by the site's clock
 	var errs []error
-	for _, ses := range list {
+	for i, ses := range list {
 		for _, k := range polledKinds() {
 			if _, offered := s.Capabilities.Services[k.Service()]; !offered {
 				continue
 			}
 			// What the site cannot filter by time is listed whole: only what differs from the index costs more.
-			params, _ := s.Capabilities.ChangedSince(k, asked)
+			params, filtered := s.Capabilities.ChangedSince(k, asked)
+			what := paced{site: s.Name, kind: k, account: i}
+			if !filtered && !inv.pace.ready(what) {
+				continue
+			}
+			began := time.Now() // the cost, not a moment: it is not on the clock
 			if err := inv.look(ctx, s.Name, ses, k, sites.Query{Params: params, AllProjects: ses.all}, nil); err != nil {
 				errs = append(errs, fmt.Errorf("poll %ss of %s: %w", k, s.Name, err))
+			}
+			if !filtered {
+				inv.pace.took(what, time.Since(began), inv.cfg.DiffEvery)
 			}
 		}
 	}
@@ -86,8 +94,11 @@ func (inv *Inventory) compare(ctx context.Context, site ident.SiteID, ses sessio
 	var errs []error
 	for _, o := range page {
 		r := rows[tops[o.ID]]
-		if r == nil || r.State != index.Live || r.Outstanding() || !differs(r, o) {
+		if r == nil || r.State != index.Live || r.Outstanding() || !differs(r, o, ses.skew) {
 			continue
+		}
+		if r.Site != site {
+			continue // what several sites have (images, groups, external networks) is Top's: the state of one copy is not its own
 		}
 		errs = append(errs, inv.refresh(ctx, site, ses, r, o))
 	}
@@ -96,16 +107,52 @@ func (inv *Inventory) compare(ctx context.Context, site ident.SiteID, ses sessio
 
 // differs compares what changes by itself; sub-tables that do not show in a time
 // filter are read again by the verb that touched them.
-func differs(r *index.Resource, o sites.Object) bool {
+func differs(r *index.Resource, o sites.Object, skew time.Duration) bool {
 	if r.Observed == nil {
 		return true
 	}
 	for _, key := range []string{"status", "updated", "updated_at", "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state", "OS-EXT-STS:power_state", "revision_number"} {
-		if has, ok := o.Body[key]; ok && fmt.Sprint(has) != fmt.Sprint(r.Observed[key]) {
+		has, ok := o.Body[key]
+		if _, kept := r.Observed[key]; ok && !kept && key == "updated" {
+			ok = changedAfter(text(has), r.ObservedAt.Add(skew))
+		} else if ok {
+			ok = text(has) != known(r, key)
+		}
+		if ok {
 			return true
 		}
 	}
 	return false
+}
+
+// changedAfter reports whether a site's time stamp, which has whole seconds, may lie after an instant of its own clock.
+// Servers are compared so, since Top shows a time of its own there: their list must not cost a look at each.
+func changedAfter(stamp string, at time.Time) bool {
+	t, err := time.Parse(time.RFC3339, stamp)
+	return err != nil || t.After(at.Add(-2*time.Second))
+}
+
+// known is what a row says of a member: the kinds keep some of them in columns of their own.
+func known(r *index.Resource, key string) string {
+	kept, ok := r.Observed[key]
+	switch {
+	case ok:
+		return text(kept)
+	case key == "status":
+		return r.Status
+	case key == "OS-EXT-STS:task_state":
+		return r.TaskState
+	default:
+		return text(r.ObservedAdmin[key]) // the site's own revision and time of change: see adminOnly
+	}
+}
+
+// text renders a member for comparison; null is as good as nothing.
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
 }
 
 // refresh stores a changed resource as an ordinary user of its project sees it;

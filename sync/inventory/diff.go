@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,15 +39,20 @@ func (inv *Inventory) diff(ctx context.Context, s *registry.Site, cur *Cursor) e
 	if err != nil {
 		return err
 	}
+	var errs []error
 	cur.Alarm = inv.scope(ctx, s, list)
 	if cur.Alarm == "" {
 		for _, kind := range diffKinds() {
 			if _, offered := s.Capabilities.Services[kind.Service()]; !offered {
 				continue
 			}
-			alarm, err := inv.diffKind(ctx, s.Name, list, kind)
-			if err != nil {
-				return fmt.Errorf("compare %ss of %s: %w", kind, s.Name, err)
+			alarm, err := inv.diffKind(ctx, s, list, kind)
+			if fault.Is(err, fault.Forbidden) || fault.Is(err, fault.Unauthorized) {
+				// The token in hand may say nothing of a role that was lost since; the list does.
+				alarm, err = fmt.Sprintf("the account of site %s may not list its %ss any more: %s", s.Name, kind, fault.Message(err)), nil
+			}
+			if err != nil { // of this kind alone: a service that is down must not hide what the others hold
+				errs = append(errs, fmt.Errorf("compare %ss of %s: %w", kind, s.Name, err))
 			}
 			if alarm != "" {
 				cur.Alarm = alarm
@@ -58,7 +64,7 @@ func (inv *Inventory) diff(ctx context.Context, s *registry.Site, cur *Cursor) e
 	if cur.Alarm != "" {
 		inv.cfg.Log.ErrorContext(ctx, "full comparison was stopped", "site", s.Name, "err", cur.Alarm)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // scope proves that the accounts see what they should: an administrator's list of
@@ -76,8 +82,8 @@ func (inv *Inventory) scope(ctx context.Context, s *registry.Site, list []sessio
 	return ""
 }
 
-func (inv *Inventory) diffKind(ctx context.Context, site ident.SiteID, list []session, kind sites.Kind) (alarm string, err error) {
-	core := inv.cfg.Core
+func (inv *Inventory) diffKind(ctx context.Context, s *registry.Site, list []session, kind sites.Kind) (alarm string, err error) {
+	core, site := inv.cfg.Core, s.Name
 	began := inv.cfg.Now()
 	bound, err := core.Bindings.OfSite(ctx, site, kind)
 	if err != nil {
@@ -108,7 +114,7 @@ func (inv *Inventory) diffKind(ctx context.Context, site ident.SiteID, list []se
 			return "", err
 		}
 	}
-	return "", inv.sweep(ctx, site, kind, bound, marked)
+	return "", inv.sweep(ctx, s, kind, bound, marked)
 }
 
 // suspects returns the live rows whose bottoms were not listed although they were there before the list began, and how many bottoms are ours.
@@ -168,10 +174,12 @@ func (inv *Inventory) lostCopy(ctx context.Context, r *index.Resource, b *bindin
 
 // sweep deletes second bottoms of one marker, keeping the bound one, and what is marked for a row that is deleted.
 // What carries a marker that Top never gave (another Top's, or after a restore) is left alone.
-func (inv *Inventory) sweep(ctx context.Context, site ident.SiteID, kind sites.Kind, bound []*binding.Binding, marked map[ident.TopID][]sites.Object) error {
+func (inv *Inventory) sweep(ctx context.Context, s *registry.Site, kind sites.Kind, bound []*binding.Binding, marked map[ident.TopID][]sites.Object) error {
 	byTop := make(map[ident.TopID]*binding.Binding, len(bound))
+	taken := make(map[ident.BottomID]bool, len(bound))
 	for _, b := range bound {
 		byTop[b.TopID] = b
+		taken[b.BottomID] = true
 	}
 	var ids []ident.TopID
 	for top, objs := range marked {
@@ -187,10 +195,10 @@ func (inv *Inventory) sweep(ctx context.Context, site ident.SiteID, kind sites.K
 		r, b := rows[top], byTop[top]
 		for _, o := range marked[top] {
 			extra := b.Known() && b.BottomID != o.ID || b == nil && r != nil && r.State == index.Deleted
-			if r == nil || r.Kind != kind || !extra || !inv.old(o) {
+			if r == nil || r.Kind != kind || !extra || taken[o.ID] || heir(kind, o) || !inv.old(o, s.Capabilities.ClockSkew) {
 				continue
 			}
-			if err := inv.remove(ctx, site, r, o); err != nil {
+			if err := inv.remove(ctx, s.Name, r, o); err != nil {
 				return err
 			}
 		}
@@ -198,12 +206,18 @@ func (inv *Inventory) sweep(ctx context.Context, site ident.SiteID, kind sites.K
 	return nil
 }
 
-// old reports whether an object was made longer than sweepAge ago, by the site's own time stamp; one without a time is not old.
-func (inv *Inventory) old(o sites.Object) bool {
+// heir tells an image that may have its marker from another one: Nova and Cinder copy an image's properties to the
+// servers and volumes made of it, and from there to the images that are made of those. Only a record without bytes is surely ours.
+func heir(kind sites.Kind, o sites.Object) bool {
+	return kind == sites.Image && o.Text("status") != "queued"
+}
+
+// old reports whether an object was made longer than sweepAge ago, by the site's own time stamp and clock; one without a time is not old.
+func (inv *Inventory) old(o sites.Object, skew time.Duration) bool {
 	for _, key := range []string{"created", "created_at"} {
 		for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05.999999"} {
 			if t, err := time.Parse(form, o.Text(key)); err == nil {
-				return inv.cfg.Now().Sub(t) > sweepAge
+				return inv.cfg.Now().Add(skew).Sub(t) > sweepAge
 			}
 		}
 	}

@@ -71,6 +71,7 @@ type Inventory struct {
 	polls  *prometheus.CounterVec
 	alarms *prometheus.GaugeVec
 	swept  *prometheus.CounterVec
+	pace   *pace
 }
 
 // New returns an Inventory.
@@ -83,6 +84,7 @@ func New(cfg Config) *Inventory {
 	}
 	inv := &Inventory{
 		cfg:    cfg,
+		pace:   newPace(cfg.Now),
 		polls:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "headwater_inventory_polls_total", Help: "Polls of a site, by outcome."}, []string{"site", "outcome"}),
 		alarms: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "headwater_inventory_alarm", Help: "1 while the full comparison of a site is stopped by an alarm."}, []string{"site"}),
 		swept:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "headwater_inventory_swept_total", Help: "Second or orphaned bottoms deleted at a site."}, []string{"site", "kind"}),
@@ -140,42 +142,57 @@ func (inv *Inventory) turn(ctx context.Context, s *registry.Site) {
 	inv.polls.WithLabelValues(string(s.Name), outcome).Inc()
 }
 
-// Poll takes over what a new probe found, what changed since the last poll and, when due, everything.
+// Poll takes over what a new probe found, what changed since the last poll and, when due, everything. What of it
+// fails is tried again at the next poll and holds up none of the rest: a volume service that is down does not stop the servers' states.
 func (inv *Inventory) Poll(ctx context.Context, s *registry.Site, cur *Cursor) error {
 	began := inv.cfg.Now()
-	if s.Capabilities.ProbedAt.After(cur.AdoptedAt) {
-		for _, a := range inv.cfg.Adopters {
-			if err := a.AdoptSite(ctx, s.Name, *s.Capabilities); err != nil {
-				return fmt.Errorf("adopt what site %s shares: %w", s.Name, err)
-			}
-		}
-		cur.AdoptedAt = s.Capabilities.ProbedAt
-	}
+	adopted := inv.adopt(ctx, s, cur)
 	if began.Sub(cur.DiffedAt) >= inv.cfg.DiffEvery {
-		if err := inv.diff(ctx, s, cur); err != nil {
-			return err
+		err := inv.diff(ctx, s, cur)
+		if err == nil {
+			cur.DiffedAt, cur.PolledAt = began, began
+			return adopted
 		}
-		cur.DiffedAt, cur.PolledAt = began, began
-		return nil
+		adopted = errors.Join(adopted, err)
+		if cur.PolledAt.IsZero() {
+			return adopted // without a first full look there is nothing to go on from
+		}
 	}
 	if err := inv.changes(ctx, s, cur.PolledAt); err != nil {
-		return err
+		return errors.Join(adopted, err)
 	}
 	cur.PolledAt = began
+	return adopted
+}
+
+// adopt takes over what a new probe found.
+func (inv *Inventory) adopt(ctx context.Context, s *registry.Site, cur *Cursor) error {
+	if !s.Capabilities.ProbedAt.After(cur.AdoptedAt) {
+		return nil
+	}
+	var errs []error
+	for _, a := range inv.cfg.Adopters {
+		errs = append(errs, a.AdoptSite(ctx, s.Name, *s.Capabilities))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("adopt what site %s shares: %w", s.Name, err)
+	}
+	cur.AdoptedAt = s.Capabilities.ProbedAt
 	return nil
 }
 
 // session is one account's view of a site.
 type session struct {
 	adaptor sites.Adaptor
-	all     bool // sees every project, as an administrator
+	all     bool          // sees every project, as an administrator
+	skew    time.Duration // the site's clock minus ours
 }
 
 // sessions returns the accounts that together see all that Top holds at a site.
 func (inv *Inventory) sessions(ctx context.Context, s *registry.Site) ([]session, error) {
 	if s.Tenancy != sites.TenancyStatic {
 		a, err := inv.cfg.Directory.Admin(ctx, s.Name)
-		return []session{{adaptor: a, all: s.Tenancy == sites.TenancyProject}}, err
+		return []session{{adaptor: a, all: s.Tenancy == sites.TenancyProject, skew: s.Capabilities.ClockSkew}}, err
 	}
 	accounts, err := inv.cfg.Directory.Projects(ctx, s.Name)
 	if err != nil {
@@ -187,7 +204,7 @@ func (inv *Inventory) sessions(ctx context.Context, s *registry.Site) ([]session
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, session{adaptor: a})
+		out = append(out, session{adaptor: a, skew: s.Capabilities.ClockSkew})
 	}
 	return out, nil
 }
