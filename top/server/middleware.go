@@ -71,7 +71,7 @@ func (s *Server) measure(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		s.metrics.observe(service, r.Method, code, took)
 		level := slog.LevelDebug
-		if code >= 500 {
+		if code >= 500 && r.URL.Path != "/healthz" { // a probe that is told to wait is no failure
 			level = slog.LevelWarn
 		}
 		s.cfg.Log.Log(r.Context(), level, "request answered", "request_id", c.Response().Header().Get("X-Openstack-Request-Id"),
