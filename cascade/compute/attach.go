@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/index"
@@ -80,7 +81,7 @@ func (h *heldVolume) take(tx *cascade.Tx, status string) error {
 	if err != nil {
 		return err
 	}
-	users, err := h.s.core.Index.UsedByIn(tx.Tx, h.id, roleVolume)
+	users, err := h.s.holders(tx, h.id)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (h *heldVolume) take(tx *cascade.Tx, status string) error {
 	switch {
 	case v.State != index.Live:
 		return badRequest("Invalid volume: volume '%s' status must be 'available'. Currently in '%s' status.", v.ID, v.Status)
-	case slices.ContainsFunc(users, func(u index.Ref) bool { return u.From == h.server }):
+	case slices.Contains(users, h.server):
 		return badRequest("Invalid volume: volume %s already attached to instance %s", v.ID, h.server)
 	case v.Status != "available" && !(multi && v.Status == "in-use"):
 		return badRequest("Invalid volume: volume '%s' status must be 'available'. Currently in '%s' status.", v.ID, v.Status)
@@ -104,11 +105,41 @@ func (h *heldVolume) take(tx *cascade.Tx, status string) error {
 	return err
 }
 
+// holders are the servers that have a volume or may be getting it. A reference without either is what an attach left
+// that was never carried out: it holds nothing.
+func (s *Service) holders(tx *cascade.Tx, volume ident.TopID) ([]ident.TopID, error) {
+	users, err := s.core.Index.UsedByIn(tx.Tx, volume, roleVolume)
+	if err != nil {
+		return nil, err
+	}
+	var out []ident.TopID
+	for _, u := range users {
+		r, err := tx.Load(u.From)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		one, err := decodeServer(r)
+		if err != nil {
+			return nil, err
+		}
+		if r.Outstanding() || slices.ContainsFunc(one.Spec.Volumes, func(v VolumeUse) bool { return v.ID == volume }) {
+			out = append(out, u.From)
+		}
+	}
+	return out, nil
+}
+
 // detach marks the volume as being detached.
 func (h *heldVolume) detach(tx *cascade.Tx) error {
 	v, err := tx.Load(h.id)
 	if err != nil {
 		return err
+	}
+	if v.Status != "in-use" {
+		return badRequest("Invalid volume: Invalid input received: Invalid volume: Volume status must be 'in-use'. Currently in '%s' status", v.Status)
 	}
 	v.Status = "detaching"
 	h.follow, err = tx.Await(v)
@@ -199,12 +230,11 @@ func (s *Service) DetachVolume(ctx context.Context, caller sites.Caller, id, vol
 	}
 	held := &heldVolume{s: s, id: use.ID, server: one.ID}
 	_, err = s.run(ctx, caller, one, act{
-		rule: "detach_volume",
+		rule: "detach_volume", goneOK: true,
 		begin: func(tx *cascade.Tx, one *Server) error {
-			if slices.Contains(one.Spec.Detaching, use.ID) {
-				return badRequest("Invalid volume: Invalid input received: Invalid volume: Volume status must be 'in-use'. Currently in 'detaching' status")
+			if !slices.Contains(one.Spec.Detaching, use.ID) {
+				one.Spec.Detaching = append(one.Spec.Detaching, use.ID)
 			}
-			one.Spec.Detaching = append(one.Spec.Detaching, use.ID)
 			return held.detach(tx)
 		},
 		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
@@ -248,7 +278,15 @@ func (s *Service) AttachInterface(ctx context.Context, caller sites.Caller, id s
 	}
 	err = s.plugPort(ctx, caller, one, use)
 	if err != nil {
-		return Interface{}, errors.Join(err, s.core.Internal(context.WithoutCancel(ctx), func(tx *cascade.Tx) error { return s.unplug(tx, one.ID, use) }))
+		if fault.Is(err, fault.Unavailable) {
+			return Interface{}, err // what became of it shows when the server is seen next
+		}
+		return Interface{}, errors.Join(err, s.core.Internal(context.WithoutCancel(ctx), func(tx *cascade.Tx) error {
+			return s.alter(tx, one.ID, func(one *Server) error {
+				one.dropPort(use.ID)
+				return s.unplug(tx, one.ID, use)
+			})
+		}))
 	}
 	return s.Interface(ctx, caller, id, string(use.ID))
 }
@@ -273,7 +311,6 @@ func (s *Service) portFor(ctx context.Context, caller sites.Caller, one *Server,
 	}
 	var use PortUse
 	err := s.core.Commit(ctx, caller, "server.attach_interface", func(tx *cascade.Tx) error {
-		// What the row of the server keeps is written once the site has the port.
 		scratch := &Server{Resource: one.Resource, Spec: ServerSpec{Groups: one.Spec.Groups}}
 		if len(scratch.Spec.Groups) == 0 {
 			g, err := s.networks.DefaultGroup(tx, one.ProjectID)
@@ -286,7 +323,14 @@ func (s *Service) portFor(ctx context.Context, caller sites.Caller, one *Server,
 			return err
 		}
 		use = scratch.Spec.Ports[0]
-		return s.core.Index.AddRefs(tx.Tx, index.Ref{From: one.ID, To: use.ID, Role: rolePort})
+		use.Pending = s.core.Now()
+		if err := s.core.Index.AddRefs(tx.Tx, index.Ref{From: one.ID, To: use.ID, Role: rolePort}); err != nil {
+			return err
+		}
+		return s.alter(tx, one.ID, func(one *Server) error {
+			one.Spec.Ports = append(one.Spec.Ports, use)
+			return nil
+		})
 	})
 	return use, err
 }
@@ -307,6 +351,8 @@ func (s *Service) plugPort(ctx context.Context, caller sites.Caller, one *Server
 			return sites.Request{Service: sites.Compute, Method: http.MethodPost, Path: "servers/" + string(bottom) + "/os-interface", Body: sites.Body{"interfaceAttachment": args}}, err
 		},
 		done: func(tx *cascade.Tx, one *Server, _ sites.Reply) error {
+			one.dropPort(use.ID)
+			use.Pending = time.Time{}
 			one.Spec.Ports, one.Spec.NoNetwork = append(one.Spec.Ports, use), false
 			return s.lookAt(tx, use.ID)
 		},
@@ -321,6 +367,22 @@ func (s *Service) lookAt(tx *cascade.Tx, id ident.TopID) error {
 		return err
 	}
 	return tx.Follow(r)
+}
+
+// alter changes one server's record within a transaction.
+func (s *Service) alter(tx *cascade.Tx, id ident.TopID, change func(*Server) error) error {
+	r, err := tx.Load(id)
+	if err != nil {
+		return err
+	}
+	if err := edit(r, change); err != nil {
+		return err
+	}
+	return tx.Save(r)
+}
+
+func (s *Server) dropPort(id ident.TopID) {
+	s.Spec.Ports = slices.DeleteFunc(s.Spec.Ports, func(p PortUse) bool { return p.ID == id })
 }
 
 // unplug frees a port of a server, in the record.
@@ -380,13 +442,13 @@ func (s *Service) DetachInterface(ctx context.Context, caller sites.Caller, id, 
 		}
 	}
 	_, err = s.run(ctx, caller, one, act{
-		rule: "detach_interface",
+		rule: "detach_interface", goneOK: true,
 		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
 			there, err := at.Bottom(ctx, use.ID)
 			return sites.Request{Service: sites.Compute, Method: http.MethodDelete, Path: "servers/" + string(bottom) + "/os-interface/" + string(there)}, err
 		},
 		done: func(tx *cascade.Tx, one *Server, _ sites.Reply) error {
-			one.Spec.Ports = slices.DeleteFunc(one.Spec.Ports, func(p PortUse) bool { return p.ID == use.ID })
+			one.dropPort(use.ID)
 			return s.unplug(tx, one.ID, use)
 		},
 	})

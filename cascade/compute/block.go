@@ -140,7 +140,7 @@ func volumeRequest(p *plan, one *Server, w wantedBlock) VolumeRequest {
 
 // holdVolume marks a volume as being taken by a server: nobody else can have it.
 func (s *Service) holdVolume(tx *cascade.Tx, v *index.Resource, server ident.TopID) error {
-	users, err := s.core.Index.UsedByIn(tx.Tx, v.ID, roleVolume)
+	users, err := s.holders(tx, v.ID)
 	if err != nil {
 		return err
 	}

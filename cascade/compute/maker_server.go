@@ -377,6 +377,13 @@ func (m serverMaker) Reckon(tx *cascade.Tx, before, after *index.Resource) error
 			}
 		}
 	}
+	for _, p := range was.Spec.Ports {
+		if !slices.ContainsFunc(is.Spec.Ports, func(q PortUse) bool { return q.ID == p.ID }) {
+			if err := m.unplug(tx, after.ID, p); err != nil {
+				return err
+			}
+		}
+	}
 	for _, v := range was.Spec.Volumes {
 		gone := !slices.ContainsFunc(is.Spec.Volumes, func(u VolumeUse) bool { return u.ID == v.ID })
 		if !gone {

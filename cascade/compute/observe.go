@@ -48,6 +48,9 @@ func (m serverMaker) Observe(ctx context.Context, r *index.Resource, at cascade.
 			return err
 		}
 	}
+	if err := m.seePorts(ctx, one, obj); err != nil {
+		return err
+	}
 	if r.Status != one.Spec.Leaving {
 		one.Spec.Leaving = ""
 	}
@@ -135,6 +138,54 @@ func (m serverMaker) seeVolumes(ctx context.Context, one *Server, at cascade.At,
 		return !slices.ContainsFunc(now, func(u VolumeUse) bool { return u.ID == id })
 	})
 	return nil
+}
+
+// pendingFor is how long an attach of a port may take; after that the site's answer to what became of it counts.
+const pendingFor = 100 * time.Second
+
+// seePorts decides the attaches of ports whose end is not known: the server has those whose MAC it shows. Those
+// dropped here are freed by Reckon.
+func (m serverMaker) seePorts(ctx context.Context, one *Server, obj sites.Object) error {
+	open := slices.ContainsFunc(one.Spec.Ports, func(p PortUse) bool { return m.overdue(p, obj) })
+	if !open {
+		return nil
+	}
+	all, err := m.networks.Interfaces(ctx, one.ID)
+	if err != nil {
+		return err
+	}
+	has := map[ident.TopID]bool{}
+	for _, i := range all[one.ID] {
+		has[i.Port] = showsMAC(obj, i.MAC)
+	}
+	for i, p := range one.Spec.Ports {
+		if m.overdue(p, obj) && has[p.ID] {
+			one.Spec.Ports[i].Pending = time.Time{}
+		}
+	}
+	one.Spec.Ports = slices.DeleteFunc(one.Spec.Ports, func(p PortUse) bool { return m.overdue(p, obj) })
+	return nil
+}
+
+func (m serverMaker) overdue(p PortUse, obj sites.Object) bool {
+	return !p.Pending.IsZero() && obj.Began.Sub(p.Pending) > pendingFor
+}
+
+func showsMAC(obj sites.Object, mac string) bool {
+	networks, _ := obj.Body["addresses"].(map[string]any)
+	for _, list := range networks {
+		for _, v := range asList(list) {
+			if a, ok := v.(map[string]any); ok && strings.EqualFold(text(a["OS-EXT-IPS-MAC:mac_addr"]), mac) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func asList(v any) []any {
+	list, _ := v.([]any)
+	return list
 }
 
 // seeSize ends a resize that the site has ended: confirmed by itself, or taken back after an error.

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
@@ -69,6 +70,8 @@ type PortUse struct {
 	ID  ident.TopID `json:"id"`
 	Own bool        `json:"own,omitempty"` // made by Top for the server, and goes with it
 	Tag string      `json:"tag,omitempty"`
+	// Pending is when an attach began whose end is not known; zero for a port that the server has.
+	Pending time.Time `json:"pending,omitzero"`
 }
 
 // VolumeUse is a volume of a server.

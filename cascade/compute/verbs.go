@@ -33,8 +33,10 @@ type act struct {
 	call func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error)
 	// admin has the site's own account make the call.
 	admin bool
-	done  func(tx *cascade.Tx, one *Server, reply sites.Reply) error
-	undo  func(tx *cascade.Tx, one *Server) error
+	// goneOK says that what the site does not find is what was asked for: a detach that was carried out before.
+	goneOK bool
+	done   func(tx *cascade.Tx, one *Server, reply sites.Reply) error
+	undo   func(tx *cascade.Tx, one *Server) error
 }
 
 // run carries out an act on a server that was found for the caller.
@@ -88,7 +90,11 @@ func (s *Service) send(ctx context.Context, at cascade.At, bottom ident.BottomID
 			return sites.Reply{}, err
 		}
 	}
-	return adaptor.Do(ctx, req)
+	reply, err := adaptor.Do(ctx, req)
+	if a.goneOK && fault.Is(err, fault.NotFound) {
+		return sites.Reply{}, nil
+	}
+	return reply, err
 }
 
 // edit changes the decoded server and encodes it back into the row.
