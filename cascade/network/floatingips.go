@@ -30,6 +30,13 @@ func (s *Service) CreateFloatingIP(ctx context.Context, caller sites.Caller, f F
 	if err := overlay(&spec, f); err != nil {
 		return nil, err
 	}
+	if spec.Subnet != "" {
+		sub, err := s.Find(ctx, caller, sites.Subnet, string(spec.Subnet))
+		if err != nil {
+			return nil, err
+		}
+		spec.Subnet = sub.ID
+	}
 	portID, _ := f["port_id"].(string)
 	site, err := s.floatingSite(ctx, caller, network, portID)
 	if err != nil {

@@ -88,11 +88,12 @@ func (s *Service) insertPort(tx *cascade.Tx, f Fields, site ident.SiteID) (*inde
 	if spec.Groups, err = s.groupsFor(tx, r.ProjectID, f, &spec); err != nil {
 		return nil, err
 	}
-	device, _ := f["device_id"].(string)
 	if err := s.deviceAllowed(tx, r, f); err != nil {
 		return nil, err
 	}
-	r.DeviceID, r.ParentID, r.Site = ident.TopID(device), network.ID, site
+	device, _ := f["device_id"].(string)
+	r.DeviceID, r.ParentID, r.Site = deviceID(tx, device), network.ID, site
+	topSubnets(tx, spec.FixedIPs)
 	if site != "" {
 		r.State, spec.SiteAllocated = index.Creating, true
 	}
@@ -214,6 +215,7 @@ func (s *Service) UpdatePort(ctx context.Context, caller sites.Caller, c Change)
 		if len(spec.Groups) > 0 && !spec.PortSecurity {
 			return conflict("PortSecurityPortHasSecurityGroup", "Port has security group associated. Cannot disable port security or IP address until security group is removed.")
 		}
+		topSubnets(tx, spec.FixedIPs)
 		if _, given := c.Fields["fixed_ips"]; given && !spec.SiteAllocated {
 			if err := s.reallocate(tx, r, &spec, before); err != nil {
 				return err
@@ -246,8 +248,9 @@ func (s *Service) deviceAllowed(tx *cascade.Tx, r *index.Resource, f Fields) err
 
 // changeDevice is for who writes device_id himself: not a device of Top's own.
 func (s *Service) changeDevice(tx *cascade.Tx, r *index.Resource, f Fields) error {
-	id, given := f["device_id"].(string)
-	if !given || ident.TopID(id) == r.DeviceID {
+	text, given := f["device_id"].(string)
+	id := deviceID(tx, text)
+	if !given || id == r.DeviceID {
 		return nil
 	}
 	if r.DeviceID != "" {
@@ -255,8 +258,33 @@ func (s *Service) changeDevice(tx *cascade.Tx, r *index.Resource, f Fields) erro
 			return conflict("PortInUse", "Unable to complete operation on port %s for network %s. Port already has an attached device %s.", r.ID, r.ParentID, r.DeviceID)
 		}
 	}
-	r.DeviceID = ident.TopID(id)
+	r.DeviceID = id
 	return nil
+}
+
+// deviceID is the Top id of a device of the caller's that is named by a site's id (a guest knows no other); any other text stays.
+func deviceID(tx *cascade.Tx, text string) ident.TopID {
+	for _, kind := range []sites.Kind{sites.Server, sites.Router} {
+		if text == "" {
+			break
+		}
+		if r, err := tx.Find(kind, text); err == nil {
+			return r.ID
+		}
+	}
+	return ident.TopID(text)
+}
+
+// topSubnets writes Top ids over the sites' ids of subnets; what is no subnet of the caller's stays, to be refused by its name.
+func topSubnets(tx *cascade.Tx, list []FixedIP) {
+	for i, ip := range list {
+		if ip.Subnet == "" {
+			continue
+		}
+		if r, err := tx.Find(sites.Subnet, string(ip.Subnet)); err == nil {
+			list[i].Subnet = r.ID
+		}
+	}
 }
 
 func (s *Service) changeMAC(tx *cascade.Tx, r *index.Resource, spec *PortSpec, f Fields) error {

@@ -88,6 +88,16 @@ func (s *Service) gatewayNetwork(ctx context.Context, caller sites.Caller, g *Ga
 		return nil, badRequest("Bad router request: Network %s is not an external network.", n.ID)
 	}
 	g.Network = n.ID
+	for i, ip := range g.Fixed {
+		if ip.Subnet == "" {
+			continue
+		}
+		sub, err := s.Find(ctx, caller, sites.Subnet, string(ip.Subnet))
+		if err != nil {
+			return nil, err
+		}
+		g.Fixed[i].Subnet = sub.ID
+	}
 	return n, nil
 }
 

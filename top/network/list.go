@@ -105,7 +105,7 @@ func (h *Handler) query(c echo.Context, col *collection, who sites.Caller, q url
 		}
 		query.Marker = r.ID
 	}
-	matchers, err := col.filters(q, &query)
+	matchers, err := col.filters(h.topIDs(c, col, who, q), &query)
 	if err != nil {
 		return query, err
 	}
@@ -123,6 +123,43 @@ func (h *Handler) query(c echo.Context, col *collection, who sites.Caller, q url
 		}
 	}
 	return query, nil
+}
+
+// named are the filters whose values are ids, with the kinds that they may be of.
+func named(col *collection) map[string][]sites.Kind {
+	return map[string][]sites.Kind{
+		"id": {col.kind}, "network_id": {sites.Network}, "floating_network_id": {sites.Network}, "port_id": {sites.Port}, "router_id": {sites.Router},
+		"security_group_id": {sites.SecurityGroup}, "security_groups": {sites.SecurityGroup}, "remote_group_id": {sites.SecurityGroup},
+		"device_id": {sites.Server, sites.Router},
+	}
+}
+
+// mostIDs is how many values of a filter are looked up; who names more of them at a time got them from a list of Top's.
+const mostIDs = 20
+
+// topIDs writes Top ids over the sites' ids in filters: a guest knows its server by the site's id alone (DESIGN D2).
+func (h *Handler) topIDs(c echo.Context, col *collection, who sites.Caller, q url.Values) url.Values {
+	out := url.Values{}
+	kinds := named(col)
+	for key, values := range q {
+		out[key] = values
+		if len(kinds[key]) == 0 || len(values) > mostIDs {
+			continue
+		}
+		out[key] = slices.Clone(values)
+		for i, value := range values {
+			for _, kind := range kinds[key] {
+				if !isUUID(value) {
+					break
+				}
+				if r, err := h.service.Find(c.Request().Context(), who, kind, value); err == nil {
+					out[key][i] = string(r.ID)
+					break
+				}
+			}
+		}
+	}
+	return out
 }
 
 // sorting reads sort_key and sort_dir, pairwise.

@@ -98,6 +98,17 @@ func (s *stack) sameAtSite(at *site, port object) {
 	if shown["id"] != port["id"] {
 		s.t.Errorf("the site's id of the port shows %v", shown["id"])
 	}
+	if rows := s.items("ports?network_id=" + found[0].Text("network_id")); len(rows) != 2 { // and the router's leg
+		s.t.Errorf("ports by the site's id of the network: %v", rows)
+	}
+	for _, ip := range list {
+		one, _ := ip.(object)
+		if text(one, "ip_address") != "10.77.0.2" {
+			continue
+		}
+		named := s.do(201, "POST", "ports", object{"port": object{"network_id": found[0].Text("network_id"), "fixed_ips": []any{object{"subnet_id": one["subnet_id"]}}}})
+		s.do(204, "DELETE", "ports/"+text(named, "id"), nil)
+	}
 }
 
 // inUse tries to delete what is in use.
