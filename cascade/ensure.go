@@ -104,7 +104,14 @@ func (c *Core) ensureNeeds(ctx context.Context, m Maker, r *index.Resource, site
 		if err != nil {
 			return fmt.Errorf("ensure %s for %s %s: %w", id, r.Kind, r.ID, err)
 		}
-		if err := c.ready(ctx, site, id, bottom); err != nil {
+		need, err := c.Index.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := c.grant(ctx, site, need, bottom, r.ProjectID); err != nil {
+			return err
+		}
+		if err := c.ready(ctx, site, need, bottom); err != nil {
 			return err
 		}
 	}
@@ -112,16 +119,13 @@ func (c *Core) ensureNeeds(ctx context.Context, m Maker, r *index.Resource, site
 }
 
 // ready looks at a needed row until it has settled.
-func (c *Core) ready(ctx context.Context, site ident.SiteID, id ident.TopID, bottom ident.BottomID) error {
-	r, err := c.Index.Get(ctx, id)
-	if err != nil {
-		return err
-	}
+func (c *Core) ready(ctx context.Context, site ident.SiteID, r *index.Resource, bottom ident.BottomID) error {
 	s, ok := c.makers[r.Kind].(Settler)
 	if !ok || s.Settled(r) {
 		return nil
 	}
-	if r, err = c.Refresh(ctx, r, site, bottom); err != nil {
+	r, err := c.Refresh(ctx, r, site, bottom)
+	if err != nil {
 		return err
 	}
 	if !s.Settled(r) {

@@ -59,6 +59,27 @@ func (s *Store) OfTop(ctx context.Context, top ident.TopID) ([]*Binding, error) 
 	return many(s.db.Read(ctx).Where("top_id = ?", string(top)).Order("site"))
 }
 
+// OfTops is OfTop for many top resources in one query.
+func (s *Store) OfTops(ctx context.Context, tops ...ident.TopID) (map[ident.TopID][]*Binding, error) {
+	out := make(map[ident.TopID][]*Binding, len(tops))
+	for len(tops) > 0 {
+		n := min(len(tops), 500) // stays below SQLite's limit on variables
+		texts := make([]string, n)
+		for i, id := range tops[:n] {
+			texts[i] = string(id)
+		}
+		list, err := many(s.db.Read(ctx).Where("top_id IN ?", texts).Order("site"))
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range list {
+			out[b.TopID] = append(out[b.TopID], b)
+		}
+		tops = tops[n:]
+	}
+	return out, nil
+}
+
 // OfTopIn is OfTop inside a transaction.
 func (s *Store) OfTopIn(tx dbschema.Tx, top ident.TopID) ([]*Binding, error) {
 	return many(tx.Gorm().Where("top_id = ?", string(top)).Order("site"))
