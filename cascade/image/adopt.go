@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/binding"
@@ -65,11 +66,25 @@ func sameness(name, hash string) string { return hash + "\x00" + name }
 
 func (s *Service) adopt(ctx context.Context, site ident.SiteID, o sites.Object, known map[string]*index.Resource) error {
 	tops, err := s.core.Bindings.Tops(ctx, site, sites.Image, o.ID)
-	if err != nil || tops[o.ID] != "" {
+	if err != nil {
 		return err
+	}
+	if top := tops[o.ID]; top != "" {
+		return s.refresh(ctx, site, top, o)
 	}
 	r := known[sameness(o.Text("name"), o.Text("os_hash_value"))]
 	fresh := r == nil || o.Text("os_hash_value") == ""
+	if !fresh {
+		// The site may have two such images, or a copy that Top made before the site had its own.
+		b, err := s.core.Bindings.Get(ctx, r.ID, site)
+		if err != nil {
+			return err
+		}
+		if b != nil && !b.Adopted {
+			return nil
+		}
+		fresh = b.Known()
+	}
 	if fresh {
 		if r, err = s.adopted(ctx, site, o); err != nil {
 			return err
@@ -99,16 +114,58 @@ func (s *Service) adopted(ctx context.Context, site ident.SiteID, o sites.Object
 		r.ID = ident.TopID(o.ID)
 	}
 	r.State, r.Status, r.Visibility, r.Generation = index.Live, Active, Public, 1
+	if at, err := time.Parse(time.RFC3339, o.Text("created_at")); err == nil {
+		r.CreatedAt = index.Stamp(at)
+	}
+	return r, describeAs(r, site, o)
+}
+
+// describeAs takes over what a site says of its own image.
+func describeAs(r *index.Resource, site ident.SiteID, o sites.Object) error {
 	spec := Spec{Home: site, Adopted: true, Properties: custom(o.Body)}
+	spec.Hidden, _ = o.Body["os_hidden"].(bool)
+	tags, _ := o.Body["tags"].([]any)
+	for _, t := range tags {
+		if text, ok := t.(string); ok {
+			spec.Tags = append(spec.Tags, text)
+		}
+	}
 	for key, to := range map[string]*int64{"min_disk": &spec.MinDisk, "min_ram": &spec.MinRAM} {
 		if n := int64Of(o.Body, key); n != nil {
 			*to = *n
 		}
 	}
+	r.Name = o.Text("name")
 	if err := r.Encode(spec); err != nil {
-		return nil, err
+		return err
 	}
-	return r, learn(r, o)
+	return learn(r, o)
+}
+
+// refresh takes over what changed of an adopted image at the site that it was first seen at.
+func (s *Service) refresh(ctx context.Context, site ident.SiteID, top ident.TopID, o sites.Object) error {
+	r, err := s.core.Index.Get(ctx, top)
+	if err != nil {
+		return err
+	}
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	changed, _ := o.Body["updated_at"].(string)
+	if was, _ := r.Observed["updated_at"].(string); !spec.Adopted || spec.Home != site || was == changed {
+		return nil
+	}
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+		r, err := tx.Load(top)
+		if err != nil || r.State != index.Live {
+			return err
+		}
+		if err := describeAs(r, site, o); err != nil {
+			return err
+		}
+		return tx.Save(r)
+	})
 }
 
 // custom returns the properties that are the owner's own and not Glance's or the site's.

@@ -26,42 +26,42 @@ func (s *Service) Upload(ctx context.Context, c sites.Caller, id ident.TopID, da
 	if err != nil {
 		return err
 	}
-	r, err := s.beginUpload(ctx, c, id, decision.Site)
+	r, attempt, err := s.beginUpload(ctx, c, id, decision.Site)
 	if err != nil {
 		return err
 	}
 	obj, err := s.send(ctx, r, data, size)
 	// The client may have gone: the result is committed all the same.
-	return errors.Join(err, s.endUpload(context.WithoutCancel(ctx), id, obj, err))
+	return errors.Join(err, s.endUpload(context.WithoutCancel(ctx), id, attempt, obj, err))
 }
 
-func (s *Service) beginUpload(ctx context.Context, c sites.Caller, id ident.TopID, site ident.SiteID) (*index.Resource, error) {
+func (s *Service) beginUpload(ctx context.Context, c sites.Caller, id ident.TopID, site ident.SiteID) (*index.Resource, int64, error) {
 	var out *index.Resource
+	var attempt int64
 	err := s.core.Commit(ctx, c, "image.upload", func(tx *cascade.Tx) error {
 		r, spec, err := s.own(tx, id)
 		if err != nil {
 			return err
 		}
 		if r.Status != Queued {
-			return fault.New(fault.Conflict, "cascade/image.Upload", "Image status transition from %s to saving is not allowed.", r.Status)
+			return fault.New(fault.Conflict, "cascade/image.Upload", "Image status transition from %s to saving is not allowed", r.Status)
 		}
 		if spec.DiskFormat == "" || spec.ContainerFormat == "" {
 			return fault.New(fault.BadRequest, "cascade/image.Upload", "Properties disk_format, container_format must be set prior to saving data.")
 		}
-		if spec.Home == "" {
-			spec.Home = site
-		}
+		spec.Home = site // what an earlier upload left elsewhere is filled from here when it is needed
+		spec.Uploads++
 		r.Status = Saving
-		out = r
+		out, attempt = r, spec.Uploads
 		if err := r.Encode(spec); err != nil {
 			return err
 		}
 		if err := tx.Save(r); err != nil {
 			return err
 		}
-		return s.watch(tx, r, "", uploadWatch) // settles the row if this process dies in the middle
+		return s.watch(tx, r, watchArgs{ID: r.ID, Upload: attempt}, uploadWatch) // settles the row if this process dies in the middle
 	})
-	return out, err
+	return out, attempt, err
 }
 
 // send puts the bytes to the home site and returns the image as it is there then.
@@ -70,23 +70,19 @@ func (s *Service) send(ctx context.Context, r *index.Resource, data io.Reader, s
 	if err := r.Decode(&spec); err != nil {
 		return sites.Object{}, err
 	}
-	bottom, err := s.core.Ensure(ctx, spec.Home, r.ID)
-	if err != nil {
-		return sites.Object{}, err
-	}
 	at, err := s.core.At(ctx, r, spec.Home)
 	if err != nil {
 		return sites.Object{}, err
 	}
-	a, _, err := maker{s}.session(ctx, r, at)
+	bottom, err := s.vessel(ctx, r, at)
 	if err != nil {
 		return sites.Object{}, err
 	}
 	summed := newHasher(data)
-	if err := a.Upload(ctx, bottom, summed, size); err != nil {
+	if err := at.Adaptor.Upload(ctx, bottom, summed, size); err != nil {
 		return sites.Object{}, err
 	}
-	obj, err := a.Show(ctx, sites.Image, bottom)
+	obj, err := at.Adaptor.Show(ctx, sites.Image, bottom)
 	if err != nil {
 		return obj, err
 	}
@@ -96,21 +92,82 @@ func (s *Service) send(ctx context.Context, r *index.Resource, data io.Reader, s
 	return obj, nil
 }
 
-// endUpload records what came of it: active with its sums, or queued again.
-func (s *Service) endUpload(ctx context.Context, id ident.TopID, obj sites.Object, cause error) error {
+// vessel returns a queued record at the home site. One that an earlier upload
+// left in another status (its stream broke, and Glance took what had come for the whole) is replaced.
+func (s *Service) vessel(ctx context.Context, r *index.Resource, at cascade.At) (ident.BottomID, error) {
+	for range 2 {
+		bottom, err := s.core.Ensure(ctx, at.Site, r.ID)
+		if err != nil {
+			return "", err
+		}
+		obj, err := at.Adaptor.Show(ctx, sites.Image, bottom)
+		if err == nil && obj.Text("status") == Queued {
+			return bottom, nil
+		}
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return "", err
+		}
+		if err := s.discard(ctx, r, at, bottom); err != nil {
+			return "", err
+		}
+	}
+	return "", &fault.Error{Op: "cascade/image.vessel", Site: string(at.Site), Kind: fault.Unavailable, RetryAfter: 5,
+		Msg: fmt.Sprintf("Site %s is not ready to take the bytes of image %s. Upload again.", at.Site, r.ID)}
+}
+
+// discard deletes a record at a site that cannot be used and forgets it; the next one gets another id there.
+func (s *Service) discard(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
+	if err := at.Adaptor.Delete(ctx, sites.Image, bottom); err != nil && !fault.Is(err, fault.NotFound) {
+		return fmt.Errorf("discard %s: %w", describe(r, at.Site), err)
+	}
+	s.core.Log().WarnContext(ctx, "unusable image was discarded", "site", at.Site, "top_id", r.ID, "bottom_id", bottom)
+	return s.core.Internal(ctx, func(tx *cascade.Tx) error { return s.core.Bindings.Forget(tx.Tx, r.ID, at.Site) })
+}
+
+// endUpload records what came of an upload: active with its sums, or queued
+// again. A later upload's row is left alone.
+func (s *Service) endUpload(ctx context.Context, id ident.TopID, attempt int64, obj sites.Object, cause error) error {
 	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		r, err := tx.Load(id)
-		if err != nil || r.Status != Saving {
+		if err != nil {
 			return err
 		}
-		if r.Status = Queued; cause == nil {
-			r.Status = Active
-			if err := learn(r, obj); err != nil {
-				return err
-			}
+		var spec Spec
+		if err := r.Decode(&spec); err != nil {
+			return err
+		}
+		switch {
+		case spec.Uploads != attempt || r.Status != Saving && (r.Status != Queued || cause != nil):
+			return nil // settled by the watch, or a later upload's
+		case r.State != index.Live && cause == nil:
+			return fault.New(fault.NotFound, "cascade/image.Upload", "Image %s could not be found after upload. The image may have been deleted during the upload.", id)
+		case r.State != index.Live:
+			return nil
+		case cause != nil:
+			return s.requeue(tx, r, spec)
+		}
+		r.Status = Active
+		if err := learn(r, obj); err != nil {
+			return err
 		}
 		return tx.Save(r)
 	})
+}
+
+// requeue takes an upload back. The record at the site counts as unfinished: bytes copied to it later make it whole.
+func (s *Service) requeue(tx *cascade.Tx, r *index.Resource, spec Spec) error {
+	r.Status = Queued
+	b, err := s.core.Bindings.GetIn(tx.Tx, r.ID, spec.Home)
+	if err != nil {
+		return err
+	}
+	if b.Known() {
+		b.Generation = 0
+		if err := s.core.Bindings.Note(tx.Tx, b); err != nil {
+			return err
+		}
+	}
+	return tx.Save(r)
 }
 
 // learn takes over what a site says of an image's bytes.
@@ -135,6 +192,9 @@ func (s *Service) Download(ctx context.Context, c sites.Caller, id ident.TopID, 
 	r, err := s.Find(ctx, c, string(id))
 	if err != nil {
 		return nil, 0, err
+	}
+	if r.State != index.Live {
+		return nil, 0, errNoBytes(r)
 	}
 	if r.Status == Deactivated && !c.Admin() {
 		return nil, 0, fault.New(fault.Forbidden, "cascade/image.Download", "The requested image has been deactivated. Image data download is forbidden.")

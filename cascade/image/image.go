@@ -57,6 +57,10 @@ type Spec struct {
 	Checksum    string       `json:"checksum,omitempty"` // md5, hexadecimal
 	HashAlgo    string       `json:"os_hash_algo,omitempty"`
 	HashValue   string       `json:"os_hash_value,omitempty"`
+	// Dropped names custom properties that the owner removed, so that copies lose them too.
+	Dropped []string `json:"dropped,omitempty"`
+	// Uploads counts the uploads that began, so that the end of one is never taken for that of a later one.
+	Uploads int64 `json:"uploads,omitempty"`
 	// Adopted says that the image is a site's own, taken over because everybody there may use it.
 	Adopted bool `json:"adopted,omitempty"`
 }
@@ -71,6 +75,7 @@ type Times struct {
 type Registry interface {
 	Sites(ctx context.Context) ([]registry.Site, error)
 	Site(ctx context.Context, name ident.SiteID) (registry.Site, error)
+	Projects(ctx context.Context, site ident.SiteID) ([]registry.ProjectAccount, error)
 }
 
 // Placer chooses a home site.
@@ -188,8 +193,12 @@ func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn
 		if err != nil {
 			return err
 		}
+		if spec.Adopted {
+			return fault.New(fault.Conflict, "cascade/image.Update", "Image %s belongs to site %s and is changed there.", id, spec.Home)
+		}
 		out = r
-		was := r.Visibility
+		was, had, owner := r.Visibility, spec.Properties, r.ProjectID
+		spec.Properties = copied(had)
 		if err := fn(r, &spec); err != nil {
 			return err
 		}
@@ -198,12 +207,45 @@ func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn
 				return err
 			}
 		}
+		if r.ProjectID != owner {
+			if err := s.mayGive(tx, r); err != nil {
+				return err
+			}
+		}
+		spec.Dropped = dropped(spec, had)
 		if err := r.Encode(spec); err != nil {
 			return err
 		}
 		return tx.Changed(r)
 	})
 	return out, err
+}
+
+// mayGive refuses a new owner for an image that lies in its owner's project at
+// some site: what is there cannot be moved to another's.
+func (s *Service) mayGive(tx *cascade.Tx, r *index.Resource) error {
+	const op = "cascade/image.Update"
+	if !tx.Caller.Admin() {
+		return fault.New(fault.Forbidden, op, "You are not permitted to change the owner of this image.")
+	}
+	bound, err := s.core.Bindings.OfTopIn(tx.Tx, r.ID)
+	if err == nil && len(bound) > 0 {
+		err = fault.New(fault.Conflict, op, "Image %s is at site %s in its owner's project already; its owner can be changed only before its bytes come.", r.ID, bound[0].Site)
+	}
+	return err
+}
+
+// dropped returns the properties that an image had once and has no longer.
+func dropped(spec Spec, had map[string]string) []string {
+	gone := map[string]bool{}
+	for _, name := range spec.Dropped {
+		gone[name] = true
+	}
+	for name := range had {
+		gone[name] = true
+	}
+	maps.DeleteFunc(gone, func(name string, _ bool) bool { _, has := spec.Properties[name]; return has })
+	return slices.Sorted(maps.Keys(gone))
 }
 
 // Delete ends an image at every site. One that a server boots from right now, or that is protected, stays.
@@ -249,13 +291,21 @@ func (s *Service) SetActive(ctx context.Context, c sites.Caller, id ident.TopID,
 	})
 }
 
-// Residency lists the sites that have the image's bytes, by name.
-func (s *Service) Residency(ctx context.Context, id ident.TopID) ([]ident.SiteID, error) {
-	bound, err := s.core.Bindings.OfTop(ctx, id)
-	var out []ident.SiteID
-	for _, b := range bound {
-		if b.Known() && b.Generation > 0 {
-			out = append(out, b.Site)
+// Residency lists, for each image, the sites that have its bytes, by name.
+func (s *Service) Residency(ctx context.Context, rows ...*index.Resource) (map[ident.TopID][]ident.SiteID, error) {
+	ids := make([]ident.TopID, 0, len(rows))
+	for _, r := range rows {
+		if r.Status == Active || r.Status == Deactivated {
+			ids = append(ids, r.ID)
+		}
+	}
+	bound, err := s.core.Bindings.OfTops(ctx, ids...)
+	out := map[ident.TopID][]ident.SiteID{}
+	for id, list := range bound {
+		for _, b := range list {
+			if b.Known() && b.Generation > 0 {
+				out[id] = append(out[id], b.Site)
+			}
 		}
 	}
 	return out, err
@@ -280,17 +330,16 @@ func (s *Service) List(ctx context.Context, c sites.Caller, q Query) ([]*index.R
 	return s.core.Index.List(ctx, q.Query)
 }
 
+// listed follows Glance (glance/db/sqlalchemy/api.py, image_get_all): an administrator sees all; community images,
+// also one's own, only when a visibility or an owner is asked for.
 func listed(c sites.Caller, q Query, r *index.Resource) bool {
 	if q.Visibility != "" && q.Visibility != "all" && r.Visibility != q.Visibility || q.Owner != "" && r.ProjectID != q.Owner {
 		return false
 	}
-	if r.ProjectID == c.ProjectID || r.Visibility == Public || r.ProjectID == "" {
-		return true
+	if r.Visibility == Community && q.Visibility == "" && q.Owner == "" {
+		return false
 	}
-	if r.Visibility == Community {
-		return q.Visibility == Community || q.Visibility == "all"
-	}
-	if c.Admin() && q.Visibility != Shared {
+	if c.Admin() || r.ProjectID == c.ProjectID || r.ProjectID == "" || r.Visibility == Public || r.Visibility == Community {
 		return true
 	}
 	var spec Spec
@@ -305,20 +354,62 @@ func listed(c sites.Caller, q Query, r *index.Resource) bool {
 	return member && (status == want || want == "all")
 }
 
-// SetMember adds a project to a shared image, or changes its answer. The owner
-// adds (status pending), the member itself accepts or rejects.
-func (s *Service) SetMember(ctx context.Context, c sites.Caller, id ident.TopID, project, status string) (Times, error) {
+// AddMember shares an image with a project, which has yet to accept. Only its owner does that.
+func (s *Service) AddMember(ctx context.Context, c sites.Caller, id ident.TopID, project string) (Times, error) {
+	const op = "cascade/image.AddMember"
+	return s.setMember(ctx, c, id, project, "pending", func(r *index.Resource, spec Spec) error {
+		_, member := spec.Members[project]
+		switch {
+		case !c.Admin() && r.ProjectID != c.ProjectID:
+			return fault.New(fault.Forbidden, op, "You are not authorized to complete add_member action.")
+		case r.Visibility != Shared:
+			return fault.New(fault.Forbidden, op, "Only shared images have members.")
+		case member:
+			return fault.New(fault.Conflict, op, "Member %s is duplicated for image %s", project, r.ID)
+		case len(spec.Members) >= maxMembers:
+			return fault.New(fault.TooLarge, op, "The limit has been exceeded on the number of allowed image members for this image. Attempted: %d, Maximum: %d.", len(spec.Members)+1, maxMembers)
+		}
+		return nil
+	})
+}
+
+// maxMembers is Glance's image_member_quota.
+const maxMembers = 128
+
+// AnswerMember records what a project says to an image that was shared with it:
+// pending, accepted or rejected. Only the member itself does that.
+func (s *Service) AnswerMember(ctx context.Context, c sites.Caller, id ident.TopID, project, status string) (Times, error) {
+	const op = "cascade/image.AnswerMember"
+	if !slices.Contains([]string{"pending", "accepted", "rejected"}, status) {
+		return Times{}, fault.New(fault.BadRequest, op, "Status must be \"pending\", \"accepted\" or \"rejected\".")
+	}
+	return s.setMember(ctx, c, id, project, status, func(r *index.Resource, spec Spec) error {
+		_, member := spec.Members[project]
+		switch {
+		case !c.Admin() && project != c.ProjectID && r.ProjectID != c.ProjectID, !member:
+			return fault.New(fault.NotFound, op, "%s not found in the member list of the image %s.", project, r.ID)
+		case !c.Admin() && project != c.ProjectID:
+			return fault.New(fault.Forbidden, op, "You are not permitted to modify 'status' on this image member.")
+		}
+		return nil
+	})
+}
+
+func (s *Service) setMember(ctx context.Context, c sites.Caller, id ident.TopID, project, status string, may func(*index.Resource, Spec) error) (Times, error) {
 	var at Times
 	err := s.core.Commit(ctx, c, "image.member", func(tx *cascade.Tx) error {
 		r, err := tx.Load(id)
 		if err != nil {
 			return err
 		}
+		if r.State != index.Live || !Visible(c, r) {
+			return index.NotFound(sites.Image, string(r.ID))
+		}
 		var spec Spec
 		if err := r.Decode(&spec); err != nil {
 			return err
 		}
-		if err := mayShare(tx.Caller, r, spec, project, status); err != nil {
+		if err := may(r, spec); err != nil {
 			return err
 		}
 		now := s.core.Now()
@@ -336,31 +427,12 @@ func (s *Service) SetMember(ctx context.Context, c sites.Caller, id ident.TopID,
 		if err := r.Encode(spec); err != nil {
 			return err
 		}
-		return tx.Changed(r)
+		if err := tx.Audit(string(r.ID), ""); err != nil {
+			return err
+		}
+		return tx.Save(r) // the sites learn of a member when it first needs the image there (Grant)
 	})
 	return at, err
-}
-
-func mayShare(c sites.Caller, r *index.Resource, spec Spec, project, status string) error {
-	const op = "cascade/image.SetMember"
-	_, member := spec.Members[project]
-	switch {
-	case r.State != index.Live || !Visible(c, r):
-		return index.NotFound(sites.Image, string(r.ID))
-	case status == "pending" && !c.Admin() && r.ProjectID != c.ProjectID:
-		return fault.New(fault.Forbidden, op, "You are not permitted to modify members of this image.")
-	case status == "pending" && r.Visibility != Shared:
-		return fault.New(fault.Forbidden, op, "Only shared images have members.")
-	case status == "pending" && member:
-		return fault.New(fault.Conflict, op, "Project %s is a member of image %s already.", project, r.ID)
-	case status != "pending" && !member:
-		return fault.New(fault.NotFound, op, "Project %s is no member of image %s.", project, r.ID)
-	case status != "pending" && !c.Admin() && project != c.ProjectID:
-		return fault.New(fault.Forbidden, op, "Only the member itself may accept or reject.")
-	case !slices.Contains([]string{"pending", "accepted", "rejected"}, status):
-		return fault.New(fault.BadRequest, op, "Status %q is none of pending, accepted, rejected.", status)
-	}
-	return nil
 }
 
 // RemoveMember takes a shared image from a project.
@@ -371,7 +443,7 @@ func (s *Service) RemoveMember(ctx context.Context, c sites.Caller, id ident.Top
 			return err
 		}
 		if _, ok := spec.Members[project]; !ok {
-			return fault.New(fault.NotFound, "cascade/image.RemoveMember", "Project %s is no member of image %s.", project, id)
+			return fault.New(fault.NotFound, "cascade/image.RemoveMember", "%s not found in the member list of the image %s.", project, id)
 		}
 		spec.Members, spec.MemberTimes = copied(spec.Members), maps.Clone(spec.MemberTimes)
 		delete(spec.Members, project)

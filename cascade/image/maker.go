@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/binding"
@@ -30,20 +31,28 @@ var (
 	_ cascade.Finisher = maker{}
 	_ cascade.Changer  = maker{}
 	_ cascade.Remover  = maker{}
+	_ cascade.Granter  = maker{}
+	_ cascade.Failer   = maker{}
 )
+
+// Failed sets Glance's word for an image that came to nothing.
+func (maker) Failed(r *index.Resource) { r.Status = Killed }
 
 // Needs returns nothing: the bytes come from another site, not from another resource.
 func (maker) Needs(context.Context, *index.Resource, ident.SiteID) ([]ident.TopID, error) {
 	return nil, nil
 }
 
-// Body returns the image's record. The name is the tenant's; the visibility is what the session there may set.
+// Body returns the image's record. It lies in its owner's project; a public one is published by Finish.
 func (m maker) Body(_ context.Context, r *index.Resource, _ cascade.At) (sites.Body, error) {
 	var spec Spec
 	if err := r.Decode(&spec); err != nil {
 		return nil, err
 	}
-	body := sites.Body{"id": string(r.ID), "name": r.Name, "min_disk": spec.MinDisk, "min_ram": spec.MinRAM, "visibility": Private}
+	body := sites.Body{"id": string(r.ID), "name": r.Name, "min_disk": spec.MinDisk, "min_ram": spec.MinRAM, "visibility": r.Visibility}
+	if r.Visibility == Public {
+		body["visibility"] = Private
+	}
 	for k, v := range map[string]string{"disk_format": spec.DiskFormat, "container_format": spec.ContainerFormat} {
 		if v != "" {
 			body[k] = v
@@ -55,92 +64,105 @@ func (m maker) Body(_ context.Context, r *index.Resource, _ cascade.At) (sites.B
 	return body, nil
 }
 
-// session is as whom an image lives at a site: images for everybody belong to
-// the site's own account where that is an administrator, others to their project.
-func (m maker) session(ctx context.Context, r *index.Resource, at cascade.At) (sites.Adaptor, bool, error) {
-	site, err := m.registry.Site(ctx, at.Site)
-	if err != nil {
-		return nil, false, err
-	}
-	if r.Visibility != Public && r.Visibility != Community || !site.Capabilities.Admin {
-		return at.Adaptor, false, nil
-	}
-	a, err := at.Admin(ctx)
-	return a, true, err
-}
-
 // Create makes the queued record, with Top's id unless that was used at the site before.
 func (m maker) Create(ctx context.Context, r *index.Resource, at cascade.At, body sites.Body) (sites.Object, error) {
-	a, admin, err := m.session(ctx, r, at)
-	if err != nil {
-		return sites.Object{}, err
-	}
-	if admin {
-		body["visibility"] = Public
-	}
 	opts := sites.CreateOptions{Marker: r.ID}
-	obj, err := a.Create(ctx, sites.Image, body, opts)
+	obj, err := at.Adaptor.Create(ctx, sites.Image, body, opts)
 	if !fault.Is(err, fault.Conflict) {
 		return obj, err
 	}
 	body = maps.Clone(body)
 	delete(body, "id")
-	return a.Create(ctx, sites.Image, body, opts)
+	return at.Adaptor.Create(ctx, sites.Image, body, opts)
 }
 
-// Finish copies the bytes from a site that has them. An image whose first bytes are yet to come from the tenant is finished without.
+// Finish publishes the record if need be and copies the bytes from a site that
+// has them. At its home an image whose bytes are yet to come from the tenant is finished without.
 func (m maker) Finish(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
-	if r.Status != Active && r.Status != Deactivated {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	have, err := at.Adaptor.Show(ctx, sites.Image, bottom)
+	if fault.Is(err, fault.NotFound) {
+		return errors.Join(m.discard(ctx, r, at, bottom), &cascade.WaitError{After: copyPoll, For: describe(r, at.Site)})
+	}
+	if err != nil {
+		return err
+	}
+	if err := m.publish(ctx, r, at, have); err != nil {
+		return err
+	}
+	switch {
+	case r.Status == Active || r.Status == Deactivated:
+		return m.fill(ctx, r, at, have)
+	case at.Site == spec.Home:
 		return nil
+	case r.Status == Saving:
+		return &cascade.WaitError{After: copyPoll, For: "the upload of " + describe(r, spec.Home)}
+	default:
+		return errNoBytes(r)
 	}
-	a, _, err := m.session(ctx, r, at)
-	if err != nil {
-		return err
-	}
-	have, err := a.Show(ctx, sites.Image, bottom)
-	if err != nil {
-		return err
-	}
+}
+
+// fill makes sure that the record holds the image's bytes.
+func (m maker) fill(ctx context.Context, r *index.Resource, at cascade.At, have sites.Object) error {
 	switch have.Text("status") {
-	case Active:
-		return m.verify(r, at.Site, have)
+	case Active, Deactivated:
+		return m.verify(ctx, r, at, have)
 	case Saving:
+		if since, err := time.Parse(time.RFC3339, have.Text("updated_at")); err == nil && m.core.Now().Sub(since) > copyStuck {
+			return errors.Join(m.discard(ctx, r, at, have.ID), &cascade.WaitError{After: copyPoll, For: "a new record of " + describe(r, at.Site)})
+		}
 		return &cascade.WaitError{After: copyPoll, For: "another copy of " + describe(r, at.Site)}
 	}
 	select {
 	case m.copies <- struct{}{}:
 		defer func() { <-m.copies }()
-	case <-ctx.Done():
-		return ctx.Err()
+	default: // no worker waits for a place: it has other work, and the job comes back
+		return &cascade.WaitError{After: copyPoll, For: fmt.Sprintf("one of %d other copies of images to end", copiesAtOnce)}
 	}
-	if err := m.copy(ctx, r, at.Site, a, bottom); err != nil {
+	if err := m.copy(ctx, r, at, have.ID); err != nil {
 		return err
 	}
-	if have, err = a.Show(ctx, sites.Image, bottom); err != nil {
-		return err
-	}
-	return m.verify(r, at.Site, have)
-}
-
-// copy streams the bytes from the best source to the queued record at a site.
-func (m maker) copy(ctx context.Context, r *index.Resource, to ident.SiteID, a sites.Adaptor, bottom ident.BottomID) error {
-	data, size, from, err := m.open(ctx, r, to, 0)
+	have, err := at.Adaptor.Show(ctx, sites.Image, have.ID)
 	if err != nil {
 		return err
 	}
-	began := m.core.Now()
-	err = a.Upload(ctx, bottom, data, size)
+	return m.verify(ctx, r, at, have)
+}
+
+// copyStuck is how long a record may say that it is being filled before nobody is believed to fill it: more than
+// the largest image takes on a slow line.
+const copyStuck = 6 * time.Hour
+
+// copy streams the bytes from the best source to the queued record at a site.
+func (m maker) copy(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	data, size, from, err := m.open(ctx, r, at.Site, 0)
+	if err != nil {
+		return err
+	}
+	began, summed := m.core.Now(), newHasher(data)
+	err = at.Adaptor.Upload(ctx, bottom, summed, size)
 	if err = errors.Join(err, data.Close()); err != nil {
 		// A broken copy leaves the record queued: the next try begins anew on the same one.
-		return &fault.Error{Op: "cascade/image.copy", Site: string(to), Kind: fault.Unavailable, Err: fmt.Errorf("copy %s from %s: %w", describe(r, to), from, err)}
+		return &fault.Error{Op: "cascade/image.copy", Site: string(at.Site), Kind: fault.Unavailable, Err: fmt.Errorf("copy %s from %s: %w", describe(r, at.Site), from, err)}
 	}
-	m.core.Log().InfoContext(ctx, "image copied", "site", to, "top_id", r.ID, "bottom_id", bottom, "from", from, "bytes", size, "elapsed", m.core.Now().Sub(began))
+	if spec.HashAlgo == "sha512" && spec.HashValue != "" && spec.HashValue != summed.hex() {
+		return errors.Join(&fault.Error{Op: "cascade/image.copy", Site: string(from), Kind: fault.Conflict,
+			Msg: fmt.Sprintf("Site %s gives other bytes of image %s than those that were uploaded.", from, r.ID)}, m.discard(ctx, r, at, bottom))
+	}
+	m.core.Log().InfoContext(ctx, "image copied", "site", at.Site, "top_id", r.ID, "bottom_id", bottom, "from", from, "bytes", summed.n, "elapsed", m.core.Now().Sub(began))
 	return nil
 }
 
-// verify compares what the site says of the bytes with what Top knows; a wrong
-// copy is deleted by nobody but reported, and never used.
-func (m maker) verify(r *index.Resource, site ident.SiteID, have sites.Object) error {
+// verify compares what the site says of the bytes with what Top knows. A copy
+// that differs (its stream broke, and Glance took what had come for the whole) is discarded and made anew.
+func (m maker) verify(ctx context.Context, r *index.Resource, at cascade.At, have sites.Object) error {
 	var spec Spec
 	if err := r.Decode(&spec); err != nil {
 		return err
@@ -148,9 +170,13 @@ func (m maker) verify(r *index.Resource, site ident.SiteID, have sites.Object) e
 	for _, c := range []struct{ what, want, got string }{
 		{"os_hash_value", hashOf(spec, have), have.Text("os_hash_value")}, {"checksum", spec.Checksum, have.Text("checksum")},
 	} {
-		if c.want != "" && c.got != "" && c.want != c.got {
-			return &fault.Error{Op: "cascade/image.verify", Site: string(site), Kind: fault.Conflict, Msg: fmt.Sprintf("The copy of image %s at site %s has another %s than the original.", r.ID, site, c.what)}
+		if c.want == "" || c.got == "" || c.want == c.got {
+			continue
 		}
+		if at.Site == spec.Home { // the tenant's own upload: nothing here could make it better
+			return &fault.Error{Op: "cascade/image.verify", Site: string(at.Site), Kind: fault.Conflict, Msg: fmt.Sprintf("Image %s has another %s at site %s than when it was uploaded.", r.ID, c.what, at.Site)}
+		}
+		return errors.Join(m.discard(ctx, r, at, have.ID), &cascade.WaitError{After: copyPoll, For: "another copy of " + describe(r, at.Site) + ", whose " + c.what + " was wrong"})
 	}
 	return nil
 }
@@ -163,31 +189,41 @@ func hashOf(spec Spec, have sites.Object) string {
 	return spec.HashValue
 }
 
-// Change pushes name and properties; members that are gone at Top go at the site.
+// Change pushes name, properties and visibility; properties and members that are gone at Top go at the site.
 func (m maker) Change(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
-	a, _, err := m.session(ctx, r, at)
-	if err != nil {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
 		return err
 	}
 	body, err := m.Body(ctx, r, at)
 	if err != nil {
 		return err
 	}
-	delete(body, "id")
-	delete(body, "visibility")
-	have, err := a.Show(ctx, sites.Image, bottom)
+	have, err := at.Adaptor.Show(ctx, sites.Image, bottom)
 	if err != nil {
 		return err
+	}
+	if err := errors.Join(m.publish(ctx, r, at, have), m.unshare(ctx, spec, at, have)); err != nil {
+		return err
+	}
+	delete(body, "id")
+	if r.Visibility == Public {
+		delete(body, "visibility") // publish did that
 	}
 	for k := range body {
 		if fmt.Sprint(have.Body[k]) == fmt.Sprint(body[k]) || (k == "disk_format" || k == "container_format") && have.Text("status") != Queued {
 			delete(body, k) // formats cannot change once there are bytes
 		}
 	}
+	for _, k := range spec.Dropped {
+		if _, there := have.Body[k]; there && !builtin[k] {
+			body[k] = nil
+		}
+	}
 	if len(body) == 0 {
 		return nil
 	}
-	_, err = a.Update(ctx, sites.Image, bottom, body)
+	_, err = at.Adaptor.Update(ctx, sites.Image, bottom, body)
 	return err
 }
 
@@ -195,11 +231,13 @@ func (m maker) Change(ctx context.Context, r *index.Resource, at cascade.At, bot
 func (m maker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
 	err := at.Adaptor.Delete(ctx, sites.Image, bottom)
 	if fault.Is(err, fault.Forbidden) || fault.Is(err, fault.NotFound) {
-		admin, aerr := at.Admin(ctx) // made as public image by the site's own account
+		admin, aerr := at.Admin(ctx) // its owner's account lost its right, or is gone
 		if aerr != nil {
-			return false, aerr
+			return false, errors.Join(err, aerr)
 		}
-		err = admin.Delete(ctx, sites.Image, bottom)
+		if aerr = admin.Delete(ctx, sites.Image, bottom); !fault.Is(aerr, fault.Forbidden) {
+			err = aerr
+		}
 	}
 	if fault.Is(err, fault.NotFound) {
 		err = nil

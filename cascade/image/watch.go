@@ -16,7 +16,9 @@ import (
 
 type watchArgs struct {
 	ID   ident.TopID  `json:"id"`
-	Site ident.SiteID `json:"site"`
+	Site ident.SiteID `json:"site"` // that makes the image by itself; "" for an upload
+	// Upload is the number of the upload that is watched (Spec.Uploads).
+	Upload int64 `json:"upload,omitempty"`
 }
 
 // Kind names the job.
@@ -27,6 +29,9 @@ func (watchArgs) Kind() string { return "image.watch" }
 const (
 	uploadWatch   = 30 * time.Second
 	snapshotWatch = time.Second
+	// uploadGrace is how long an upload may take before its first byte reaches the site: a project made there on first
+	// use, the record, and the calls before, each bounded by the call's own limit.
+	uploadGrace = 5 * time.Minute
 )
 
 // RegisterJobs adds the vertical's kinds of job.
@@ -44,25 +49,35 @@ func (w watcher) Work(ctx context.Context, job jobs.Job[watchArgs]) error {
 	if err != nil {
 		return err
 	}
-	uploading := job.Args.Site == ""
-	site := job.Args.Site
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	uploading, site := job.Args.Site == "", job.Args.Site
 	if uploading {
-		var spec Spec
-		if err := r.Decode(&spec); err != nil {
-			return err
+		if spec.Uploads != job.Args.Upload || r.Status != Saving {
+			return nil // that upload ended
 		}
 		site = spec.Home
 	}
 	obj, err := w.look(ctx, r, site)
 	switch {
 	case fault.Is(err, fault.NotFound) && uploading:
-		return w.endUpload(ctx, r.ID, obj, err)
+		return w.brokeOff(ctx, r, job, job.CreatedAt)
 	case fault.Is(err, fault.NotFound):
 		return w.core.Fail(ctx, r.ID, fault.New(fault.NotFound, "cascade/image.watch", "Site %s dropped the image while it was being made.", site))
 	case err != nil:
 		return jobs.Snooze(uploadWatch)
 	}
-	return w.settle(ctx, r, obj, uploading, job.CreatedAt)
+	return w.settle(ctx, r, obj, job)
+}
+
+// brokeOff ends an upload that nobody carries any more, once it is too late for its Top to begin it or to tell its end.
+func (w watcher) brokeOff(ctx context.Context, r *index.Resource, job jobs.Job[watchArgs], since time.Time) error {
+	if w.core.Now().Sub(since) < uploadGrace {
+		return jobs.Snooze(uploadWatch)
+	}
+	return w.endUpload(ctx, r.ID, job.Args.Upload, sites.Object{}, fault.New(fault.Unavailable, "cascade/image.watch", "The upload broke off."))
 }
 
 func (w watcher) look(ctx context.Context, r *index.Resource, site ident.SiteID) (sites.Object, error) {
@@ -80,21 +95,25 @@ func (w watcher) look(ctx context.Context, r *index.Resource, site ident.SiteID)
 	return at.Adaptor.Show(ctx, sites.Image, b.BottomID)
 }
 
-func (w watcher) settle(ctx context.Context, r *index.Resource, obj sites.Object, uploading bool, since time.Time) error {
+func (w watcher) settle(ctx context.Context, r *index.Resource, obj sites.Object, job jobs.Job[watchArgs]) error {
+	uploading, age := job.Args.Site == "", w.core.Now().Sub(job.CreatedAt)
 	switch status := obj.Text("status"); {
-	case status == Active:
+	case status == Active && !uploading:
 		return w.filled(ctx, r.ID, obj)
-	case status == Queued && uploading && r.Status == Saving:
-		// Glance went back to queued: the stream ended, and the Top that carried it did not say so.
-		return w.endUpload(ctx, r.ID, obj, fault.New(fault.Unavailable, "cascade/image.watch", "The upload broke off."))
+	case (status == Active || status == Queued) && uploading:
+		// The stream ended, and the Top that carried it did not say so within the time that it had: what the site
+		// holds may be less than what the tenant sent, so it is sent again.
+		since := job.CreatedAt
+		if at, err := time.Parse(time.RFC3339, obj.Text("updated_at")); err == nil && at.After(since) {
+			since = at
+		}
+		return w.brokeOff(ctx, r, job, since)
 	case status == Killed || status == "deleted" || status == "pending_delete":
 		return w.core.Fail(ctx, r.ID, fault.New(fault.Conflict, "cascade/image.watch", "The site could not make the image: it is %s there.", status))
-	case uploading && r.Status == Queued:
-		return nil
 	case uploading:
 		return jobs.Snooze(uploadWatch)
 	default:
-		return jobs.Snooze(min(max(w.core.Now().Sub(since)/2, snapshotWatch), uploadWatch))
+		return jobs.Snooze(min(max(age/2, snapshotWatch), uploadWatch))
 	}
 }
 
@@ -158,14 +177,14 @@ func (s *Service) bindAndWatch(tx *cascade.Tx, r *index.Resource, site ident.Sit
 	if err != nil {
 		return err
 	}
-	return s.watch(tx, r, site, 0)
+	return s.watch(tx, r, watchArgs{ID: r.ID, Site: site}, 0)
 }
 
-func (s *Service) watch(tx *cascade.Tx, r *index.Resource, site ident.SiteID, delay time.Duration) error {
+func (s *Service) watch(tx *cascade.Tx, r *index.Resource, args watchArgs, delay time.Duration) error {
 	o := jobs.Options{ProjectID: r.ProjectID}
 	if delay > 0 {
 		o.RunAt = s.core.Now().Add(delay)
 	}
-	_, err := jobs.Insert(tx.Context(), tx.Tx, watchArgs{ID: r.ID, Site: site}, o)
+	_, err := jobs.Insert(tx.Context(), tx.Tx, args, o)
 	return err
 }

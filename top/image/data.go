@@ -18,7 +18,7 @@ import (
 func (h *Handler) upload(c echo.Context) error {
 	r := c.Request()
 	if kind, _, _ := cut(r.Header.Get("Content-Type")); kind != "application/octet-stream" {
-		return wire.BadRequest("Unsupported Content-Type %q: application/octet-stream is wanted.", kind)
+		return unsupported(c)
 	}
 	who := auth.From(c)
 	row, err := h.service.Find(r.Context(), who.Caller(), c.Param("image"))
@@ -92,6 +92,9 @@ func byteRange(header string, size *int64) (from, to int64, partial bool, err er
 		return 0, 0, false, errRange
 	}
 	to = *size - 1
+	if *size == 0 {
+		return 0, 0, false, errRange
+	}
 	if first == "" {
 		n, err := strconv.ParseInt(last, 10, 64)
 		if err != nil || n <= 0 {
@@ -99,7 +102,7 @@ func byteRange(header string, size *int64) (from, to int64, partial bool, err er
 		}
 		return max(*size-n, 0), to, true, nil
 	}
-	if from, err = strconv.ParseInt(first, 10, 64); err != nil || from >= *size {
+	if from, err = strconv.ParseInt(first, 10, 64); err != nil || from < 0 || from >= *size {
 		return 0, 0, false, errRange
 	}
 	if last != "" {

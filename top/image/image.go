@@ -9,6 +9,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/auth"
+	"github.com/headwater-cloud/headwater/top/faultjson"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
 
@@ -63,4 +64,11 @@ func (h *Handler) importInfo(c echo.Context) error {
 // storesInfo handles GET /v2/info/stores. Where the bytes lie is Top's to choose: sites are not shown as stores.
 func (h *Handler) storesInfo(echo.Context) error {
 	return fault.New(fault.NotFound, "top/image.storesInfo", "Multi backend is not supported at this site.")
+}
+
+// unsupported answers a request of a media type that is not taken: no fault says that.
+func unsupported(c echo.Context) error {
+	asked := faultjson.Asked{Service: faultjson.Image}
+	faultjson.RenderStatus(asked, http.StatusUnsupportedMediaType, "The request media type "+c.Request().Header.Get("Content-Type")+" is not supported by this server.", "").WriteTo(c.Response())
+	return nil
 }

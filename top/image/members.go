@@ -1,14 +1,18 @@
 package image
 
 import (
+	"context"
 	"net/http"
 	"sort"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/top/auth"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
@@ -33,6 +37,9 @@ func (h *Handler) shared(c echo.Context, rule string) (*index.Resource, image.Sp
 	}
 	if err := r.Decode(&spec); err != nil {
 		return nil, spec, err
+	}
+	if r.Visibility != image.Shared {
+		return nil, spec, fault.New(fault.Forbidden, "top/image", "Only shared images have members.")
 	}
 	caller := who.Caller()
 	if !caller.Admin() && caller.ProjectID != r.ProjectID {
@@ -75,35 +82,46 @@ func (h *Handler) showMember(c echo.Context) error {
 
 // addMember handles POST /v2/images/{id}/members.
 func (h *Handler) addMember(c echo.Context) error {
-	return h.setMember(c, "create_image_member", func(body wire.Members) (project, status string, err error) {
-		err = body.Take("member", &project)
-		if err == nil && project == "" {
-			err = wire.BadRequest("Member to be added not specified.")
-		}
-		return project, "pending", err
+	var project string
+	err := h.member(c, "member", &project, "Member to be added not specified")
+	if err != nil {
+		return err
+	}
+	return h.setMember(c, "create_image_member", project, func(ctx context.Context, caller sites.Caller, id ident.TopID) (image.Times, string, error) {
+		at, err := h.service.AddMember(ctx, caller, id, project)
+		return at, "pending", err
 	})
 }
 
 // answerMember handles PUT /v2/images/{id}/members/{project}.
 func (h *Handler) answerMember(c echo.Context) error {
-	return h.setMember(c, "update_image_member", func(body wire.Members) (project, status string, err error) {
-		err = body.Take("status", &status)
-		if err == nil && status == "" {
-			err = wire.BadRequest("Status not specified.")
-		}
-		return c.Param("member"), status, err
+	var status string
+	err := h.member(c, "status", &status, "Status not specified")
+	if err != nil {
+		return err
+	}
+	return h.setMember(c, "update_image_member", c.Param("member"), func(ctx context.Context, caller sites.Caller, id ident.TopID) (image.Times, string, error) {
+		at, err := h.service.AnswerMember(ctx, caller, id, c.Param("member"), status)
+		return at, status, err
 	})
 }
 
-func (h *Handler) setMember(c echo.Context, rule string, read func(wire.Members) (string, string, error)) error {
+// member reads the one text of a request about a member.
+func (h *Handler) member(c echo.Context, key string, into *string, missing string) error {
 	body, err := wire.Body(c)
 	if err != nil {
 		return err
 	}
-	project, status, err := read(body)
-	if err != nil {
+	if err := body.Take(key, into); err != nil {
 		return err
 	}
+	if *into == "" || utf8.RuneCountInString(*into) > 255 {
+		return wire.BadRequest("%s", missing)
+	}
+	return nil
+}
+
+func (h *Handler) setMember(c echo.Context, rule, project string, set func(context.Context, sites.Caller, ident.TopID) (image.Times, string, error)) error {
 	who := auth.From(c)
 	r, err := h.service.Find(c.Request().Context(), who.Caller(), c.Param("image"))
 	if err != nil {
@@ -112,7 +130,7 @@ func (h *Handler) setMember(c echo.Context, rule string, read func(wire.Members)
 	if err := who.Require(rule, ""); err != nil {
 		return err
 	}
-	at, err := h.service.SetMember(c.Request().Context(), who.Caller(), r.ID, project, status)
+	at, status, err := set(c.Request().Context(), who.Caller(), r.ID)
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,9 @@ func (h *Handler) list(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	items := make([]map[string]any, len(rows))
-	for i, r := range rows {
-		if items[i], err = h.view(c.Request().Context(), r); err != nil {
-			return err
-		}
+	items, err := h.views(c.Request().Context(), rows...)
+	if err != nil {
+		return err
 	}
 	params.Del("marker")
 	out := map[string]any{"images": items, "schema": "/v2/schemas/images", "first": relative(params)}
@@ -80,6 +78,12 @@ func parseQuery(params url.Values) (image.Query, error) {
 		page.Limit = defaultLimit
 	}
 	q := image.Query{Visibility: params.Get("visibility"), MemberStatus: params.Get("member_status"), Owner: params.Get("owner")}
+	if v := q.MemberStatus; v != "" && !slices.Contains([]string{"pending", "accepted", "rejected", "all"}, v) {
+		return q, wire.BadRequest("Invalid status: %s", v)
+	}
+	if params.Get("changes-since") != "" {
+		return q, wire.BadRequest(`The "changes-since" filter is no longer available on v2.`)
+	}
 	q.Limit, q.Marker = page.Limit, ident.TopID(page.Marker)
 	if v := q.Visibility; v != "" && !slices.Contains([]string{"all", image.Public, image.Private, image.Shared, image.Community}, v) {
 		return q, wire.BadRequest("Invalid visibility value: %s", v)
@@ -115,18 +119,24 @@ var sortable = map[string]index.Field{
 func sorting(params url.Values) ([]index.Sort, error) {
 	var keys, dirs []string
 	if s := params.Get("sort"); s != "" {
+		if params.Has("sort_key") || params.Has("sort_dir") {
+			return nil, wire.BadRequest("Old and new sorting syntax cannot be combined")
+		}
 		for part := range strings.SplitSeq(s, ",") {
 			key, dir, _ := cut(strings.Replace(part, ":", ";", 1))
 			keys, dirs = append(keys, key), append(dirs, dir)
 		}
-	} else {
-		keys, dirs = params["sort_key"], params["sort_dir"]
+	} else if keys, dirs = params["sort_key"], params["sort_dir"]; len(dirs) > 1 && len(dirs) != len(keys) {
+		return nil, wire.BadRequest("Number of sort dirs does not match the number of sort keys")
+	}
+	if len(keys) == 0 && len(dirs) > 0 {
+		keys = []string{"created_at"}
 	}
 	var out []index.Sort
 	for i, key := range keys {
 		field, ok := sortable[key]
 		if !ok {
-			return nil, wire.BadRequest("Invalid sort key: %s. It must be one of created_at, id, name, status, updated_at.", key)
+			return nil, wire.BadRequest("Invalid sort key: %s. It must be one of the following: name, status, id, created_at, updated_at.", key)
 		}
 		dir := "desc"
 		switch {

@@ -8,11 +8,13 @@ import (
 
 	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // view renders an image as Glance does. Custom properties stand beside the base
 // ones; headwater:sites tells where the bytes are.
-func (h *Handler) view(ctx context.Context, r *index.Resource) (map[string]any, error) {
+func view(r *index.Resource, at []ident.SiteID) (map[string]any, error) {
 	var spec image.Spec
 	if err := r.Decode(&spec); err != nil {
 		return nil, err
@@ -36,16 +38,27 @@ func (h *Handler) view(ctx context.Context, r *index.Resource) (map[string]any, 
 	} {
 		out[k] = v
 	}
-	sites, err := h.service.Residency(ctx, r.ID)
+	if len(at) > 0 {
+		names := make([]string, len(at))
+		for i, site := range at {
+			names[i] = string(site)
+		}
+		out["headwater:sites"] = strings.Join(names, ",")
+	}
+	return out, nil
+}
+
+// views renders images; where their bytes are is one question for all of them.
+func (h *Handler) views(ctx context.Context, rows ...*index.Resource) ([]map[string]any, error) {
+	at, err := h.service.Residency(ctx, rows...)
 	if err != nil {
 		return nil, err
 	}
-	if len(sites) > 0 {
-		names := make([]string, len(sites))
-		for i, s := range sites {
-			names[i] = string(s)
+	out := make([]map[string]any, len(rows))
+	for i, r := range rows {
+		if out[i], err = view(r, at[r.ID]); err != nil {
+			return nil, err
 		}
-		out["headwater:sites"] = strings.Join(names, ",")
 	}
 	return out, nil
 }
@@ -66,12 +79,17 @@ func tags(list []string) []string {
 	return out
 }
 
-// readonly are the members that nobody sets (glance/api/v2/images.py, _readonly_properties and _reserved_properties).
+// readonly are the members that nobody sets (glance/api/v2/images.py: _disallowed_properties, _readonly_properties), and ours.
 func readonly(name string) bool {
 	switch name {
 	case "created_at", "updated_at", "status", "checksum", "size", "virtual_size", "direct_url", "self", "file", "schema", "os_hash_algo",
-		"os_hash_value", "locations", "stores", "owner", "headwater:sites":
+		"os_hash_value", "locations", "stores", sites.ImageMarker:
 		return true
 	}
-	return strings.HasPrefix(name, "os_glance_") || strings.HasPrefix(name, "headwater:") || name == "hw_marker"
+	return strings.HasPrefix(name, "headwater:")
+}
+
+// reserved are names that Glance keeps for itself (_reserved_properties, _reserved_namespaces).
+func reserved(name string) bool {
+	return name == "location" || name == "deleted" || name == "deleted_at" || strings.HasPrefix(name, "os_glance")
 }

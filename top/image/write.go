@@ -2,7 +2,9 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -36,6 +38,7 @@ type fields struct {
 
 // set puts one member, as JSON, into the fields; wrong types and values are fault.BadRequest.
 func (f *fields) set(name string, raw json.RawMessage) error {
+	null := strings.TrimSpace(string(raw)) == "null"
 	text := func(into *string, maxLen int) error {
 		var s *string
 		if err := json.Unmarshal(raw, &s); err != nil || s != nil && utf8.RuneCountInString(*s) > maxLen {
@@ -48,13 +51,13 @@ func (f *fields) set(name string, raw json.RawMessage) error {
 		return nil
 	}
 	number := func(into *int64) error {
-		if err := json.Unmarshal(raw, into); err != nil || *into < 0 || *into > 1<<31-1 {
+		if err := json.Unmarshal(raw, into); null || err != nil || *into < 0 || *into > 1<<31-1 {
 			return wire.BadRequest("Invalid value for property %s: a whole number from 0 to 2147483647 is wanted.", name)
 		}
 		return nil
 	}
 	flag := func(into *bool) error {
-		if err := json.Unmarshal(raw, into); err != nil {
+		if err := json.Unmarshal(raw, into); null || err != nil {
 			return wire.BadRequest("Invalid value for property %s: true or false is wanted.", name)
 		}
 		return nil
@@ -63,7 +66,7 @@ func (f *fields) set(name string, raw json.RawMessage) error {
 		if err := text(into, 255); err != nil {
 			return err
 		}
-		if *into != "" && !slices.Contains(allowed, *into) {
+		if !null && !slices.Contains(allowed, *into) {
 			return wire.BadRequest("Invalid value '%s' for property %s: one of %v is wanted.", *into, name, allowed)
 		}
 		return nil
@@ -77,6 +80,9 @@ func (f *fields) set(name string, raw json.RawMessage) error {
 	case "name":
 		return text(&f.name, 255)
 	case "visibility":
+		if null {
+			return wire.BadRequest("Invalid value for property visibility: null is none of public, private, shared, community.")
+		}
 		return oneOf(&f.visibility, []string{image.Public, image.Private, image.Shared, image.Community})
 	case "disk_format":
 		return oneOf(&f.spec.DiskFormat, diskFormats)
@@ -98,8 +104,11 @@ func (f *fields) set(name string, raw json.RawMessage) error {
 
 func (f *fields) setTags(raw json.RawMessage) error {
 	var list []string
-	if err := json.Unmarshal(raw, &list); err != nil {
+	if err := json.Unmarshal(raw, &list); err != nil || list == nil {
 		return wire.BadRequest("Invalid value for property tags: a list of texts is wanted.")
+	}
+	if len(list) > maxTags {
+		return fault.New(fault.TooLarge, "top/image", "The limit has been exceeded on the number of allowed image tags. Attempted: %d, Maximum: %d.", len(list), maxTags)
 	}
 	for _, t := range list {
 		if t == "" || utf8.RuneCountInString(t) > 255 {
@@ -111,19 +120,39 @@ func (f *fields) setTags(raw json.RawMessage) error {
 	return nil
 }
 
+// The limits of Glance (glance/common/config.py: image_property_quota, image_tag_quota), and of a value's column.
+const (
+	maxProperties = 128
+	maxTags       = 128
+	maxValue      = 65535 // bytes
+)
+
 // property sets a custom property: a text, as Glance's schema has it.
 func (f *fields) property(name string, raw json.RawMessage) error {
-	if readonly(name) {
-		return fault.New(fault.Forbidden, "top/image", "Attribute '%s' is read-only.", name)
+	if err := settable(name); err != nil {
+		return err
 	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil || name == "" || len(name) > 255 {
+	var s *string
+	if err := json.Unmarshal(raw, &s); err != nil || s == nil || name == "" || utf8.RuneCountInString(name) > 255 || len(*s) > maxValue {
 		return wire.BadRequest("Provided object does not match schema 'image': property %s must be a text.", name)
 	}
 	if f.spec.Properties == nil {
 		f.spec.Properties = map[string]string{}
 	}
-	f.spec.Properties[name] = s
+	if f.spec.Properties[name] = *s; len(f.spec.Properties) > maxProperties {
+		return fault.New(fault.TooLarge, "top/image", "The limit has been exceeded on the number of allowed image properties. Attempted: %d, Maximum: %d.", len(f.spec.Properties), maxProperties)
+	}
+	return nil
+}
+
+// settable refuses the names that are not the owner's to set.
+func settable(name string) error {
+	if readonly(name) {
+		return fault.New(fault.Forbidden, "top/image", "Attribute '%s' is read-only.", name)
+	}
+	if reserved(name) {
+		return fault.New(fault.Forbidden, "top/image", "Attribute '%s' is reserved.", name)
+	}
 	return nil
 }
 
@@ -136,7 +165,7 @@ func (h *Handler) create(c echo.Context) error {
 	var f fields
 	var owner string
 	for name, raw := range body {
-		if name == "owner" { // an administrator may create for another project
+		if name == "owner" { // an administrator may create for another project; null is one's own
 			if err := json.Unmarshal(raw, &owner); err != nil {
 				return wire.Invalid(name, raw)
 			}
@@ -163,15 +192,18 @@ func (h *Handler) create(c echo.Context) error {
 }
 
 func (h *Handler) answer(c echo.Context, status int, r *index.Resource) error {
-	out, err := h.view(c.Request().Context(), r)
+	out, err := h.views(c.Request().Context(), r)
 	if err != nil {
 		return err
 	}
-	return c.JSON(status, out)
+	return c.JSON(status, out[0])
 }
 
 // patchType is the JSON-patch dialect of Glance; the older ones differ in how operations are spelled.
 const patchType = "application/openstack-images-v2.1-json-patch"
+
+// olderPatchType spells an operation as {"replace": "/name", "value": ...}.
+const olderPatchType = "application/openstack-images-v2.0-json-patch"
 
 // operation is one change of a patch.
 type operation struct {
@@ -180,15 +212,66 @@ type operation struct {
 	Value json.RawMessage `json:"value"`
 }
 
+// parsePatch reads a patch in one of Glance's two dialects.
+func parsePatch(body io.Reader, older bool) ([]operation, error) {
+	var list []wire.Members
+	d := json.NewDecoder(body)
+	if err := d.Decode(&list); err != nil || list == nil {
+		return nil, wire.BadRequest("Request body must be a JSON array of operation objects.")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, wire.BadRequest("Request body must be a JSON array of operation objects.")
+	}
+	ops := make([]operation, len(list))
+	for i, m := range list {
+		if m == nil {
+			return nil, wire.BadRequest("Operations must be JSON objects.")
+		}
+		ops[i].Value = m["value"]
+		if err := ops[i].name(m, older); err != nil {
+			return nil, err
+		}
+		if ops[i].Op != "remove" && ops[i].Value == nil {
+			return nil, wire.BadRequest("Operation \"%s\" requires a member named \"value\".", ops[i].Op)
+		}
+	}
+	return ops, nil
+}
+
+func (o *operation) name(m wire.Members, older bool) error {
+	if !older {
+		if m["op"] == nil {
+			return wire.BadRequest("Unable to find `op` in JSON Schema change. It must be one of the following: add, replace, remove.")
+		}
+		if err := errors.Join(json.Unmarshal(m["op"], &o.Op), json.Unmarshal(append(json.RawMessage{}, m["path"]...), &o.Path)); err != nil {
+			return wire.BadRequest("Unable to find `path` in JSON Schema change")
+		}
+	}
+	found := 0
+	for _, op := range []string{"add", "replace", "remove"} {
+		if raw, ok := m[op]; older && ok {
+			o.Op = op
+			if found++; json.Unmarshal(raw, &o.Path) != nil {
+				return wire.BadRequest("Operation \"%s\" names no path.", op)
+			}
+		}
+	}
+	if older && found != 1 || !slices.Contains([]string{"add", "replace", "remove"}, o.Op) {
+		return wire.BadRequest("Operation objects must contain exactly one member named \"add\", \"remove\", or \"replace\".")
+	}
+	return nil
+}
+
 // patch handles PATCH /v2/images/{id}.
 func (h *Handler) patch(c echo.Context) error {
 	kind, _, _ := cut(c.Request().Header.Get("Content-Type"))
-	if kind != patchType && kind != "application/openstack-images-v2.0-json-patch" {
-		return wire.BadRequest("Unsupported Content-Type %q: %s is wanted.", kind, patchType)
+	if kind != patchType && kind != olderPatchType {
+		c.Response().Header().Set("Accept-Patch", olderPatchType+", "+patchType)
+		return unsupported(c)
 	}
-	var ops []operation
-	if err := json.NewDecoder(c.Request().Body).Decode(&ops); err != nil {
-		return wire.BadRequest("Request body must be a JSON array of operation objects.")
+	ops, err := parsePatch(c.Request().Body, kind == olderPatchType)
+	if err != nil {
+		return err
 	}
 	who := auth.From(c)
 	r, err := h.service.Find(c.Request().Context(), who.Caller(), c.Param("image"))
@@ -210,6 +293,7 @@ func (h *Handler) patch(c echo.Context) error {
 // apply carries out a patch on an image.
 func apply(ops []operation, r *index.Resource, spec *image.Spec) error {
 	f := fields{name: r.Name, visibility: r.Visibility, spec: *spec}
+	owner := r.ProjectID
 	f.spec.Properties = map[string]string{}
 	for k, v := range spec.Properties {
 		f.spec.Properties[k] = v
@@ -219,8 +303,11 @@ func apply(ops []operation, r *index.Resource, spec *image.Spec) error {
 		if err != nil {
 			return err
 		}
-		if readonly(name) || name == "id" {
+		if name == "id" {
 			return fault.New(fault.Forbidden, "top/image.patch", "Attribute '%s' is read-only.", name)
+		}
+		if err := settable(name); err != nil {
+			return err
 		}
 		_, custom := f.spec.Properties[name]
 		switch {
@@ -232,18 +319,20 @@ func apply(ops []operation, r *index.Resource, spec *image.Spec) error {
 			return fault.New(fault.Conflict, "top/image.patch", "Property %s does not exist.", name)
 		case op.Op == "replace" && !custom && !base(name):
 			return fault.New(fault.Conflict, "top/image.patch", "Property %s does not exist.", name)
-		case op.Op == "add" || op.Op == "replace":
+		case name == "owner":
+			if json.Unmarshal(op.Value, &owner) != nil || owner == "" {
+				return wire.Invalid(name, op.Value)
+			}
+		default:
 			if err := f.set(name, op.Value); err != nil {
 				return err
 			}
-		default:
-			return wire.BadRequest("Operations must be one of add, replace and remove; %q is none.", op.Op)
 		}
 	}
 	if r.Status != image.Queued && (f.spec.DiskFormat != spec.DiskFormat || f.spec.ContainerFormat != spec.ContainerFormat) {
 		return fault.New(fault.Forbidden, "top/image.patch", "Attribute 'disk_format' or 'container_format' may not be changed once there is data.")
 	}
-	r.Name, r.Visibility = f.name, f.visibility
+	r.Name, r.Visibility, r.ProjectID = f.name, f.visibility, owner
 	*spec = f.spec
 	return nil
 }
@@ -251,7 +340,7 @@ func apply(ops []operation, r *index.Resource, spec *image.Spec) error {
 // base tells the members that every image has.
 func base(name string) bool {
 	switch name {
-	case "name", "visibility", "disk_format", "container_format", "min_disk", "min_ram", "protected", "os_hidden", "tags":
+	case "name", "visibility", "disk_format", "container_format", "min_disk", "min_ram", "protected", "os_hidden", "tags", "owner":
 		return true
 	}
 	return false
