@@ -126,8 +126,11 @@ func (c *Core) acknowledge(ctx context.Context, r *index.Resource, v Verb, befor
 		if err != nil {
 			return ignoreNotFound(err)
 		}
-		if row.VerbAckedNo < r.VerbNo {
-			row.VerbAckedNo, row.VerbAckedAt = r.VerbNo, c.Now()
+		// A look that began before this answer says nothing of this verb, also when a later one was answered first.
+		overtaken := row.VerbAckedNo > r.VerbNo
+		row.VerbAckedNo, row.VerbAckedAt = max(row.VerbAckedNo, r.VerbNo), c.Now()
+		if overtaken && cause == nil && v.Settle && !row.Outstanding() {
+			row.Status, row.TaskState = r.Status, r.TaskState // such a look may have been stored: expected again, until the next
 		}
 		switch {
 		case cause != nil:

@@ -1,10 +1,12 @@
 package cascade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/binding"
@@ -219,7 +221,17 @@ func (c *Core) Push(ctx context.Context, r *index.Resource) error {
 			errs = append(errs, c.pushOne(ctx, r, b))
 		}
 	}
+	// What will pass comes first, since the first decides what becomes of the job: a refusal by one site must not
+	// keep from another, which is down for now, a rule that was taken out of a group.
+	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(rank(a), rank(b)) })
 	return errors.Join(errs...)
+}
+
+func rank(err error) int {
+	if err == nil || !definite(err) {
+		return 0
+	}
+	return 1
 }
 
 func (c *Core) pushOne(ctx context.Context, r *index.Resource, b *binding.Binding) error {

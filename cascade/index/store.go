@@ -144,8 +144,7 @@ func (s *Store) find(db *gorm.DB, c sites.Caller, kind sites.Kind, id string) (*
 	fresh := func() *gorm.DB { return db.Session(&gorm.Session{}) }
 	r, err := first(fresh().Where("id = ? AND kind = ?", id, string(kind)), kind, id)
 	if fault.Is(err, fault.NotFound) {
-		bound := fresh().Model(&dbschema.Binding{}).Select("top_id").Where("kind = ? AND bottom_id = ?", string(kind), id)
-		r, err = first(fresh().Where("id IN (?) AND kind = ?", bound, string(kind)), kind, id)
+		return byBottom(fresh(), fresh(), c, kind, id)
 	}
 	if err != nil {
 		return nil, err
@@ -154,6 +153,25 @@ func (s *Store) find(db *gorm.DB, c sites.Caller, kind sites.Kind, id string) (*
 		return nil, NotFound(kind, id)
 	}
 	return r, nil
+}
+
+// byBottom finds the row that a site calls id. Two sites may have given one id to different things (flavors are
+// mostly "1" to "5"): a pinned caller means the pinned site's, and whoever pins none the first that it may see.
+func byBottom(bindings, rows *gorm.DB, c sites.Caller, kind sites.Kind, id string) (*Resource, error) {
+	bound := bindings.Model(&dbschema.Binding{}).Select("top_id").Where("kind = ? AND bottom_id = ?", string(kind), id)
+	if c.Pin != "" {
+		bound = bound.Where("site = ?", string(c.Pin))
+	}
+	list, err := read(rows.Where("id IN (?) AND kind = ?", bound, string(kind)).Order("created_at, id").Limit(100))
+	if err != nil {
+		return nil, fmt.Errorf("find %s %s: %w", kind, id, err)
+	}
+	for _, r := range list {
+		if Visible(c, r) {
+			return r, nil
+		}
+	}
+	return nil, NotFound(kind, id)
 }
 
 // Visible reports whether the caller may see the row at all.
