@@ -584,7 +584,11 @@ func (routerMaker) Observe(ctx context.Context, r *index.Resource, at cascade.At
 	}
 	list := make([]any, len(fixed))
 	for i, ip := range fixed {
-		list[i] = map[string]any{"subnet_id": string(ip.Subnet), "ip_address": ip.IP}
+		one := map[string]any{"ip_address": ip.IP}
+		if ip.Subnet != "" { // an ordinary account does not see another's subnet, and so Top does not know it
+			one["subnet_id"] = string(ip.Subnet)
+		}
+		list[i] = one
 	}
 	seen := map[string]any{"network_id": string(network), "external_fixed_ips": list}
 	if snat, ok := info["enable_snat"]; ok {

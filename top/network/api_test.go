@@ -9,6 +9,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/network"
 	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -35,11 +36,13 @@ func clouds(t testing.TB, names ...string) []*site {
 	return list
 }
 
-// On the emulator as on a real region.
+// On the emulator as on a real region, on both databases.
 func TestWholeLife(t *testing.T) {
 	t.Parallel()
-	s, list := emulated(t, "east")
-	wholeLife(t, s, list[0])
+	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
+		list := clouds(t, "east")
+		wholeLife(t, newStackOn(t, db, network.Config{}, list...), list[0])
+	})
 }
 
 // The sites' external networks of one name are one network, with each site's own

@@ -159,7 +159,7 @@ func viewPorts(_ context.Context, v *viewer, rows []*row) ([]view, error) {
 		out := v.common(r, p.Common)
 		fixed := make([]map[string]any, len(p.FixedIPs))
 		for i, ip := range p.FixedIPs {
-			fixed[i] = map[string]any{"subnet_id": ip.Subnet, "ip_address": ip.IP}
+			fixed[i] = map[string]any{"subnet_id": orNil(ip.Subnet), "ip_address": ip.IP}
 		}
 		out["network_id"], out["status"], out["admin_state_up"], out["mac_address"] = r.ParentID, r.Status, p.AdminStateUp, p.MAC
 		out["fixed_ips"], out["security_groups"], out["port_security_enabled"] = fixed, list(p.Groups), p.PortSecurity
