@@ -7,6 +7,8 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
 	"github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/index"
+	"github.com/headwater-cloud/headwater/dbschema"
+	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -17,7 +19,13 @@ func twoSites() []ident.SiteID { return []ident.SiteID{"east", "west"} }
 
 func TestServerLivesAndDies(t *testing.T) {
 	t.Parallel()
-	s := cascadetest.New(t, east())
+	dbtest.Each(t, func(t *testing.T, db *dbschema.DB) {
+		serverLivesAndDies(t, cascadetest.New(t, east(), cascadetest.OnDatabase(db)))
+	})
+}
+
+func serverLivesAndDies(t *testing.T, s *cascadetest.Stack) {
+	t.Helper()
 	who := cascadetest.Member("p1")
 	img, net := s.NewImage(t, who, "img"), s.NewNetwork(t, who, "net", "10.1.0.0/24")
 	one := s.Boot(t, who, "web", img, net)

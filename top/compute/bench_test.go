@@ -66,3 +66,27 @@ func BenchmarkDetail(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCreate is POST /servers as accepted: placement, quota, address, rows and job, from many clients at once.
+func BenchmarkCreate(b *testing.B) {
+	s := cascadetest.New(b, []ident.SiteID{"east", "west"}, cascadetest.Idle())
+	a := newAPI(b, s)
+	who := cascadetest.Member("p1")
+	img, net, flavor := s.NewImage(b, who, "img"), s.NewNetwork(b, who, "net", "10.0.0.0/8"), s.Flavor(b)
+	limits := map[string]int64{"instances": -1, "cores": -1, "ram": -1, "port": -1}
+	if err := s.Compute.SetQuota(b.Context(), cascadetest.Admin(), "p1", limits, true); err != nil {
+		b.Fatal(err)
+	}
+	body := fmt.Sprintf(`{"server":{"name":"web","imageRef":%q,"flavorRef":%q,"networks":[{"uuid":%q}]}}`, img.ID, flavor.ID, net.ID)
+	b.ReportAllocs()
+	b.SetParallelism(50)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if got := a.ask("member:p1", "2.93", "POST", "/v2.1/servers", body); got.code != 202 {
+				b.Errorf("%d %s", got.code, got.raw)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "POST/s")
+}
