@@ -7,7 +7,9 @@ package index
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites"
@@ -165,7 +167,15 @@ func fromRow(row *dbschema.Resource) (*Resource, error) {
 	return r, nil
 }
 
+// storable reports whether PostgreSQL keeps a text: UTF-8 without a NUL. What is not can equal nothing that is stored.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
 func (r *Resource) row() (*dbschema.Resource, error) {
+	for what, text := range map[string]string{"name": r.Name, "description": r.Description, "availability zone": r.Zone, "key name": r.KeyName} {
+		if !storable(text) {
+			return nil, fault.New(fault.BadRequest, "cascade/index.Save", "The %s has characters that no text may have, such as NUL.", what)
+		}
+	}
 	row := &dbschema.Resource{
 		ID: string(r.ID), Kind: string(r.Kind), ProjectID: r.ProjectID, UserID: r.UserID, Site: string(r.Site), Name: r.Name,
 		Description: r.Description, State: string(r.State), Status: r.Status, TaskState: r.TaskState, ParentID: string(r.ParentID),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -141,6 +142,9 @@ func (s *Store) FindIn(tx dbschema.Tx, c sites.Caller, kind sites.Kind, id strin
 }
 
 func (s *Store) find(db *gorm.DB, c sites.Caller, kind sites.Kind, id string) (*Resource, error) {
+	if !storable(id) {
+		return nil, NotFound(kind, strings.ToValidUTF8(strings.ReplaceAll(id, "\x00", ""), ""))
+	}
 	fresh := func() *gorm.DB { return db.Session(&gorm.Session{}) }
 	r, err := first(fresh().Where("id = ? AND kind = ?", id, string(kind)), kind, id)
 	if fault.Is(err, fault.NotFound) {

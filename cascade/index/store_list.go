@@ -92,6 +92,7 @@ func filtered(on *gorm.DB, q Query) *gorm.DB {
 		db = db.Where("project_id = ?", q.Project)
 	}
 	for f, values := range q.In {
+		values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !storable(v) })
 		if len(values) == 1 {
 			db = db.Where(string(f)+" = ?", values[0])
 		} else {
@@ -130,6 +131,9 @@ func sortKeys(keys []Sort) []Sort {
 // after keeps the rows behind the marker row in the order of keys: the usual
 // expansion (a > A) or (a = A and b > B) or ..., with each key's own direction.
 func after(on, db *gorm.DB, keys []Sort, marker ident.TopID) (*gorm.DB, error) {
+	if !storable(string(marker)) {
+		return nil, fault.New(fault.BadRequest, "cascade/index.List", "marker not found")
+	}
 	row := map[string]any{}
 	if err := on.Model(&dbschema.Resource{}).Where("id = ?", string(marker)).Limit(1).Find(&row).Error; err != nil {
 		return nil, fmt.Errorf("read marker: %w", err)
