@@ -22,17 +22,18 @@ import (
 
 // DB is an open, migrated database. It is safe for concurrent use.
 type DB struct {
-	cfg    Config
-	log    *slog.Logger
-	writer *gorm.DB
-	reader *gorm.DB      // the same as writer on PostgreSQL
-	group  *group        // SQLite: how writers share commits
-	slots  chan struct{} // PostgreSQL: one value for each transaction that runs
-	alone  chan struct{} // PostgreSQL: a value while somebody collects all slots
-	nest   sync.Map      // goroutine id -> struct{}: those inside Write
-	topics topics
-	id     string
-	close  []func() error
+	cfg     Config
+	log     *slog.Logger
+	writer  *gorm.DB
+	reader  *gorm.DB      // the same as writer on PostgreSQL
+	group   *group        // SQLite: how writers share commits
+	flusher *flusher      // SQLite: makes commits durable
+	slots   chan struct{} // PostgreSQL: one value for each transaction that runs
+	alone   chan struct{} // PostgreSQL: a value while somebody collects all slots
+	nest    sync.Map      // goroutine id -> struct{}: those inside Write
+	topics  topics
+	id      string
+	close   []func() error
 }
 
 // Open opens the database, takes its lock (SQLite), and migrates it.

@@ -25,6 +25,7 @@ type txState struct {
 	db    *DB
 	gorm  *gorm.DB
 	hooks []func()
+	soft  bool // WriteSoft
 }
 
 // Gorm returns the transaction's handle, which has the context of Write; for store files only.
@@ -80,12 +81,25 @@ const (
 //
 // It returns f's error, or a fault: Unavailable when the database cannot serve or
 // is too busy, Ambiguous when the connection broke during the commit.
-func (db *DB) Write(ctx context.Context, f func(tx Tx) error) error {
+func (db *DB) Write(ctx context.Context, f func(tx Tx) error) error { return db.write(ctx, f, false) }
+
+// WriteSoft is Write for what is done again when it is lost: it does not wait
+// for the disk. The end of the process loses nothing of it; when the machine loses
+// power, the last of what was written may be gone, but never something that was committed before a
+// Write that returned. An observation of a site is such a thing, or the claim of a job; what a tenant was promised is not.
+func (db *DB) WriteSoft(ctx context.Context, f func(tx Tx) error) error {
+	return db.write(ctx, f, true)
+}
+
+func (db *DB) write(ctx context.Context, f func(tx Tx) error, soft bool) error {
 	id := goroutineID()
 	if _, inside := db.nest.LoadOrStore(id, struct{}{}); inside {
 		return fault.Wrap(fault.Internal, "dbschema.Write", ErrNested)
 	}
-	state, err := db.writeRetry(ctx, f, id)
+	state, err := db.writeRetry(ctx, f, soft, id)
+	if err == nil && !soft && db.flusher != nil {
+		err = db.flusher.flush()
+	}
 	if err != nil {
 		return Classify(err)
 	}
@@ -95,11 +109,11 @@ func (db *DB) Write(ctx context.Context, f func(tx Tx) error) error {
 	return nil
 }
 
-func (db *DB) writeRetry(ctx context.Context, f func(tx Tx) error, id uint64) (*txState, error) {
+func (db *DB) writeRetry(ctx context.Context, f func(tx Tx) error, soft bool, id uint64) (*txState, error) {
 	defer db.nest.Delete(id) // before the hooks run: those may write
 	began, pause := time.Now(), minPause
 	for tries := 0; ; tries++ {
-		state := &txState{db: db}
+		state := &txState{db: db, soft: soft}
 		var err error
 		if db.cfg.Driver == SQLite {
 			err = db.group.once(ctx, state, f)
@@ -143,6 +157,11 @@ func (db *DB) once(ctx context.Context, state *txState, f func(tx Tx) error, alo
 		}
 	}()
 	state.gorm = gtx.WithContext(ctx)
+	if state.soft {
+		if err := state.gorm.Exec("SET LOCAL synchronous_commit TO off").Error; err != nil {
+			return fmt.Errorf("soften the commit: %w", err)
+		}
+	}
 	if err := run(ctx, state, f); err != nil {
 		return err
 	}
