@@ -41,7 +41,7 @@ func (c *Core) Refresh(ctx context.Context, r *index.Resource, site ident.SiteID
 func (c *Core) missing(ctx context.Context, r *index.Resource, site ident.SiteID) (*index.Resource, error) {
 	var out *index.Resource
 	lost := false
-	err := c.internal(ctx, func(tx *Tx) error {
+	err := c.soft(ctx, func(tx *Tx) error {
 		row, err := tx.Load(r.ID)
 		if err != nil || (row.State != index.Live && row.State != index.Creating) {
 			out = row
@@ -73,7 +73,7 @@ func (c *Core) missing(ctx context.Context, r *index.Resource, site ident.SiteID
 // after that verb was acknowledged, and after the last observation's (DESIGN D4).
 func (c *Core) Observe(ctx context.Context, id ident.TopID, at At, obj sites.Object) (*index.Resource, error) {
 	var out *index.Resource
-	err := c.internal(ctx, func(tx *Tx) error {
+	err := c.soft(ctx, func(tx *Tx) error {
 		r, err := tx.Load(id)
 		if err != nil {
 			return err

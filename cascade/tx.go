@@ -30,6 +30,17 @@ func (c *Core) Commit(ctx context.Context, caller sites.Caller, action string, f
 	})
 }
 
+// soft is internal for what is found out again when the machine loses power
+// right afterwards (dbschema.WriteSoft): what a site showed or answered. A verb whose answer is lost stays outstanding and is decided by a look.
+func (c *Core) soft(ctx context.Context, fn func(tx *Tx) error) error {
+	return c.DB.WriteSoft(ctx, func(t dbschema.Tx) error {
+		if err := jobs.Guard(ctx, t); err != nil {
+			return err
+		}
+		return fn(&Tx{Tx: t, ctx: ctx, core: c})
+	})
+}
+
 // internal is Commit for the engine's own changes, which no caller made.
 // A job's changes are made only while the job's claim holds (jobs.Guard).
 func (c *Core) internal(ctx context.Context, fn func(tx *Tx) error) error {

@@ -180,7 +180,7 @@ func (e *Engine) claim(ctx context.Context, queue string, most int) ([]claimed, 
 	var rows []dbschema.Job
 	var began time.Time
 	next := pollEvery
-	err := e.db.Write(ctx, func(tx dbschema.Tx) (err error) {
+	err := e.db.WriteSoft(ctx, func(tx dbschema.Tx) (err error) {
 		// Before the statement, so that our end of the lease is never later than the database's.
 		began = e.now()
 		o.token = e.name + "-" + strconv.FormatUint(e.serial.Add(1), 36)

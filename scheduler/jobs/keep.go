@@ -61,7 +61,7 @@ func (e *Engine) heartbeat(ctx context.Context) error {
 	}
 	var held []dbschema.Job
 	var began time.Time
-	err := e.db.Write(ctx, func(tx dbschema.Tx) (err error) {
+	err := e.db.WriteSoft(ctx, func(tx dbschema.Tx) (err error) {
 		began = e.now()
 		held, err = beat(tx, e.name, ids, e.cfg.Lease)
 		return err
@@ -134,7 +134,7 @@ func (e *Engine) Rescue(ctx context.Context) (int, error) {
 	total := 0
 	for {
 		n := 0
-		err := e.db.Write(ctx, func(tx dbschema.Tx) error {
+		err := e.db.WriteSoft(ctx, func(tx dbschema.Tx) error {
 			rows, err := expired(tx, rescueBatch)
 			if err != nil {
 				return err
@@ -178,7 +178,7 @@ func (e *Engine) Purge(ctx context.Context) (int64, error) {
 	var total int64
 	for {
 		var n int64
-		err := e.db.Write(ctx, func(tx dbschema.Tx) (err error) {
+		err := e.db.WriteSoft(ctx, func(tx dbschema.Tx) (err error) {
 			n, err = purge(tx, e.cfg.KeepCompleted, e.cfg.KeepOthers, purgeBatch)
 			return err
 		})

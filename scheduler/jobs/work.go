@@ -86,7 +86,7 @@ func (e *Engine) finish(ctx context.Context, c claimed, out outcome) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(c.claim.left(), time.Second))
 	defer cancel()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := e.db.Write(ctx, func(tx dbschema.Tx) error {
+		err := e.db.WriteSoft(ctx, func(tx dbschema.Tx) error {
 			if out.delay == 0 && out.state == Scheduled || out.state == Available {
 				tx.Notify(topic)
 			}

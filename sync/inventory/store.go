@@ -40,7 +40,7 @@ func (s *Store) claim(ctx context.Context, site ident.SiteID, lease time.Duratio
 	token := ident.NewUUID()
 	var row dbschema.InventoryCursor
 	var taken bool
-	err := s.db.Write(ctx, func(tx dbschema.Tx) error {
+	err := s.db.WriteSoft(ctx, func(tx dbschema.Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func (s *Store) claim(ctx context.Context, site ident.SiteID, lease time.Duratio
 
 // release stores the cursor, if the claim still holds, and makes the site due again after every.
 func (s *Store) release(ctx context.Context, cur *Cursor, every time.Duration) error {
-	return s.db.Write(ctx, func(tx dbschema.Tx) error {
+	return s.db.WriteSoft(ctx, func(tx dbschema.Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
