@@ -332,6 +332,13 @@ func (w *world) close(ctx context.Context) error {
 	return err
 }
 
+// pause stops the world's processes for a part that wants the machine for itself; what it made at the real region goes before.
+func (w *world) pause(ctx context.Context) error {
+	err := w.close(ctx)
+	w.b.world = nil
+	return err
+}
+
 // emulated is the administrator of an emulated site.
 func emulated(name, url string) account {
 	return account{authURL: url + "/identity/v3", region: name, user: "admin", password: "secret", project: "admin"}

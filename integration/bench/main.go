@@ -32,14 +32,14 @@ const limit = 15 * time.Minute
 
 // options are the command line.
 type options struct {
-	json    bool
-	only    string
-	real    string
-	clouds  string
-	servers int
-	sites   int
-	program string
-	keep    bool
+	json      bool
+	only      string
+	real      string
+	clouds    string
+	servers   int
+	manySites int
+	program   string
+	keep      bool
 }
 
 func process(args []string, stdout, stderr io.Writer) int {
@@ -56,7 +56,7 @@ func process(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.real, "real", "east", "real region to compare with; empty for none")
 	flags.StringVar(&o.clouds, "clouds", filepath.Join(realDir(), "clouds.yaml"), "clouds.yaml that has the real region's administrator")
 	flags.IntVar(&o.servers, "servers", 100_000, "servers of the part memory")
-	flags.IntVar(&o.sites, "sites", 10, "sites of the part memory")
+	flags.IntVar(&o.manySites, "sites", 10, "sites of the part memory")
 	flags.StringVar(&o.program, "program", "", "the headwater program; built when empty")
 	flags.BoolVar(&o.keep, "keep", false, "keep the folder with databases and logs, and print its name")
 	if err := flags.Parse(args); err != nil {

@@ -126,6 +126,7 @@ func (b *bench) readsOfTop(ctx context.Context, w *world, theirs realFigures) er
 	if err := w.tenant.call(ctx, "GET", "compute", "/servers?limit=1", nil, &page); err != nil {
 		return err
 	}
+	b.say("reading at Top ...")
 	show := "/servers/" + page.Servers[0].ID
 	if _, err := get(ctx, w.tenant, show, 1, 100, 0); err != nil { // warm
 		return err
