@@ -133,17 +133,21 @@ func (s *Store) drop(tx dbschema.Tx, id ident.TopID, first netip.Addr) error {
 	return nil
 }
 
-// carve takes o, which lies in the free range r, out of it.
+// carve takes o, which lies in the free range r, out of it: the row of r becomes what is left of it.
 func (s *Store) carve(tx dbschema.Tx, id ident.TopID, r, o Range) error {
-	if err := s.drop(tx, id, r.First); err != nil {
-		return err
+	left := r.without(o)
+	if len(left) == 0 {
+		return s.drop(tx, id, r.First)
 	}
-	for _, left := range r.without(o) {
-		if err := s.give(tx, id, left); err != nil {
-			return err
-		}
+	done := ofSubnet(tx, id).Model(&dbschema.IPAMFree{}).Where("first_address = ?", key(r.First)).
+		Updates(map[string]any{"first_address": key(left[0].First), "last_address": key(left[0].Last)})
+	if done.Error != nil {
+		return fmt.Errorf("take %s of %s: %w", o, id, done.Error)
 	}
-	return nil
+	if len(left) == 1 {
+		return nil
+	}
+	return s.give(tx, id, left[1])
 }
 
 // freeRange returns the first free range that q selects.
@@ -380,14 +384,15 @@ func (s *Store) AnyMAC(tx dbschema.Tx, network, owner ident.TopID) (MAC, error) 
 		if err != nil {
 			return m, err
 		}
-		var n int64
-		if err := tx.Gorm().Model(&dbschema.IPAMMAC{}).Where("mac = ?", m.String()).Count(&n).Error; err != nil {
-			return m, fmt.Errorf("look for %s: %w", m, err)
+		// One statement: a create is short of time.
+		done := tx.Gorm().Exec("INSERT INTO ipam_macs (network_id, mac, owner_id) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM ipam_macs WHERE mac = ?)",
+			string(network), m.String(), string(owner), m.String())
+		if done.Error != nil {
+			return m, fmt.Errorf("allocate %s on network %s: %w", m, network, done.Error)
 		}
-		if n > 0 {
-			continue
+		if done.RowsAffected > 0 {
+			return m, nil
 		}
-		return m, s.TakeMAC(tx, network, m, owner)
 	}
 	return MAC{}, fmt.Errorf("draw a MAC under %s: %w", strings.ToLower(s.base.String()), ErrExhausted)
 }
