@@ -1,14 +1,18 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -139,10 +143,39 @@ func (s *Server) limitBody(m Mount) echo.MiddlewareFunc {
 			if r.ContentLength > limit {
 				return fault.New(fault.TooLarge, "top/server.limitBody", "The request body has %d bytes; at most %d are taken.", r.ContentLength, limit)
 			}
+			if r.ContentLength != 0 {
+				s.hurryBody(c)
+			}
 			r.Body = http.MaxBytesReader(c.Response(), r.Body, limit)
 			return next(c)
 		}
 	}
+}
+
+// hurryBody gives the client Config.BodyTime to send its body: whoever sends a byte a minute must not hold a request
+// for ever. Image data has no limit of size, and none of time.
+func (s *Server) hurryBody(c echo.Context) {
+	conn := http.NewResponseController(c.Response().Writer)
+	if conn.SetReadDeadline(time.Now().Add(s.cfg.BodyTime)) != nil {
+		return // not a connection: a call within this process
+	}
+	// With the body at its end net/http goes on to watch for the client's leaving: that read has no deadline.
+	c.Request().Body = &hurriedBody{c.Request().Body, func() { _ = conn.SetReadDeadline(time.Time{}) }}
+}
+
+// hurriedBody calls ended when its end was read.
+type hurriedBody struct {
+	io.ReadCloser
+	ended func()
+}
+
+// Read implements io.Reader.
+func (b *hurriedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) { // after another error net/http still reads the rest before it answers
+		b.ended()
+	}
+	return n, err
 }
 
 // audit records changing requests of services that do not record their verbs themselves.
@@ -154,18 +187,48 @@ func (s *Server) audit(m Mount) echo.MiddlewareFunc {
 				return next(c)
 			}
 			err := next(c)
+			who := auth.Peek(c)
+			if who == nil && err != nil && !attemptedLogin(r, err) {
+				return err // nobody did nothing: who has no token must not be able to fill the database
+			}
 			var caller sites.Caller
-			if who := auth.Peek(c); who != nil {
+			if who != nil {
 				caller = who.Caller()
 			}
 			caller.RequestID, caller.RemoteAddr = c.Response().Header().Get("X-Openstack-Request-Id"), auth.RemoteAddr(c)
-			e := audit.By(caller, strings.Trim(m.Prefix, "/")+" "+r.Method, r.URL.Path)
+			e := audit.By(caller, strings.Trim(m.Prefix, "/")+" "+r.Method, storable(r.URL.Path))
 			if e.Outcome = "done"; err != nil {
 				e.Outcome = fault.KindOf(err).String()
 			}
-			return errors.Join(err, s.cfg.Audit.Append(r.Context(), e))
+			// The client may have gone: what it did is recorded all the same.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), auditTime)
+			defer cancel()
+			if failed := s.cfg.Audit.Append(ctx, e); failed != nil {
+				s.cfg.Log.ErrorContext(ctx, "audit event was not recorded", "request_id", caller.RequestID, "kind", e.Action, "path", e.Target, "err", failed)
+				err = errors.Join(err, failed)
+			}
+			return err
 		}
 	}
+}
+
+// auditTime is how long an audit event may take to be written.
+const auditTime = 10 * time.Second
+
+// attemptedLogin tells a refused login from other requests without a token. One that was refused unchecked, for too
+// many before it, is not told: their number is what the limit on them is for.
+func attemptedLogin(r *http.Request, err error) bool {
+	var e *fault.Error
+	return strings.HasSuffix(r.URL.Path, "/auth/tokens") && !(errors.As(err, &e) && e.RetryAfter > 0)
+}
+
+// storable cuts a path to what is worth keeping, and takes out what a database refuses as text.
+func storable(path string) string {
+	const most = 255
+	if len(path) > most {
+		path = path[:most]
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(path, "?"), "\x00", "?")
 }
 
 // renderError is echo's error handler: every fault in the dialect of the service that was asked.
@@ -192,6 +255,9 @@ func classify(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return fault.New(fault.TooLarge, "top/server", "The request body is over the limit of %d bytes.", tooLarge.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && fault.Is(err, fault.Internal) {
+		return fault.New(fault.BadRequest, "top/server", "The request body took too long to arrive.")
 	}
 	var he *echo.HTTPError
 	if !errors.As(err, &he) {

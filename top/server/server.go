@@ -53,6 +53,8 @@ type Config struct {
 	PublicURL string
 	// MaxBody is the greatest request body in bytes where a Mount says nothing.
 	MaxBody int64
+	// BodyTime is how long a client may take to send a request body that is not image data.
+	BodyTime time.Duration
 	// Grace is how long a shutdown waits for requests under way.
 	Grace time.Duration
 
@@ -73,7 +75,9 @@ const (
 	DefaultListen  = "127.0.0.1:8780"
 	DefaultMaxBody = 1 << 20 // as Nova's and Neutron's own limit of 114,688 bytes, with room for user data and bulk creates
 	DefaultGrace   = 20 * time.Second
-	headerTime     = 10 * time.Second
+	// DefaultBodyTime is for 1 MiB over a slow line.
+	DefaultBodyTime = time.Minute
+	headerTime      = 10 * time.Second
 )
 
 // Server is Top's HTTP front.
@@ -90,6 +94,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
+	}
+	if cfg.BodyTime == 0 {
+		cfg.BodyTime = DefaultBodyTime
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = DefaultGrace
