@@ -121,7 +121,11 @@ func (c *Core) callThrough(ctx context.Context, r *index.Resource, v Verb) (site
 
 // acknowledge commits the verb's result: Done, or the state before it when the site refused.
 func (c *Core) acknowledge(ctx context.Context, r *index.Resource, v Verb, before *index.Resource, reply sites.Reply, cause error, follow jobs.ID) error {
-	return c.soft(ctx, func(tx *Tx) error {
+	commit := c.soft
+	if cause == nil && v.Done != nil {
+		commit = c.internal // what only the site's answer said (the id of an image it makes) is found out by no later look
+	}
+	return commit(ctx, func(tx *Tx) error {
 		row, err := tx.Load(r.ID)
 		if err != nil {
 			return ignoreNotFound(err)
