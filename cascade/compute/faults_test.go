@@ -199,6 +199,20 @@ func TestFlavorsAreMapped(t *testing.T) {
 	if list, _ = s.Compute.Flavors(t.Context(), cascadetest.Member("p1"), compute.FlavorQuery{}); len(list) != before {
 		t.Errorf("%d flavors after a second adoption, want %d", len(list), before)
 	}
+	for _, site := range twoSites() { // an operator takes one away
+		caps, err := s.Registry.Site(t.Context(), site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := *caps.Capabilities
+		rest.Flavors = rest.Flavors[1:]
+		if err := s.Compute.AdoptSite(t.Context(), site, rest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, _ = s.Compute.Flavors(t.Context(), cascadetest.Member("p1"), compute.FlavorQuery{}); len(list) != before-1 {
+		t.Errorf("%d flavors after one vanished everywhere, want %d", len(list), before-1)
+	}
 	private, err := s.Compute.CreateFlavor(t.Context(), cascadetest.Admin(), "", "odd", "", compute.FlavorSpec{Size: compute.Size{VCPUs: 3, RAM: 333, Disk: 3}, RxTx: 1, Access: []string{"p1"}})
 	if err != nil {
 		t.Fatal(err)

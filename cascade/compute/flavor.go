@@ -21,6 +21,8 @@ type FlavorSpec struct {
 	Public bool              `json:"public"`
 	Extra  map[string]string `json:"extra_specs,omitempty"`
 	Access []string          `json:"access,omitempty"` // projects that may use a private one
+	// Adopted says that it came from a site: it ends when no site has it any more and no server.
+	Adopted bool `json:"adopted,omitempty"`
 }
 
 // Flavor is a flavor's row with its desired state.
@@ -393,7 +395,32 @@ func (a *adoption) run(shown []sites.FlavorInfo) error {
 			}
 		}
 	}
+	for _, f := range a.tops {
+		if err := a.endOrphan(f); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// endOrphan ends a flavor that came from a site, when no site and no server has it any more.
+func (a *adoption) endOrphan(f *Flavor) error {
+	if !f.Spec.Adopted {
+		return nil
+	}
+	bound, err := a.s.core.Bindings.OfTopIn(a.tx.Tx, f.ID)
+	if err != nil || len(bound) > 0 {
+		return err
+	}
+	users, err := a.s.core.Index.UsedByIn(a.tx.Tx, f.ID, roleFlavor)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	r, err := a.tx.Load(f.ID)
+	if err != nil {
+		return err
+	}
+	return a.tx.Delete(r)
 }
 
 func bottomOf(b *binding.Binding) ident.BottomID {
@@ -435,7 +462,7 @@ func (a *adoption) insert(info sites.FlavorInfo) (*Flavor, error) {
 	f := &Flavor{Resource: &index.Resource{ID: ident.TopID(info.ID), Kind: sites.Flavor, Name: info.Name, State: index.Live, Visibility: public}}
 	f.Spec = FlavorSpec{
 		Size: Size{VCPUs: int64(info.VCPUs), RAM: int64(info.RAM), Disk: int64(info.Disk), Ephemeral: int64(info.Ephemeral), Swap: int64(info.Swap)},
-		RxTx: info.RxTxFactor, Public: true, Extra: info.Extra,
+		RxTx: info.RxTxFactor, Public: true, Extra: info.Extra, Adopted: true,
 	}
 	if _, err := a.s.core.Index.Load(a.tx.Tx, f.ID); !fault.Is(err, fault.NotFound) {
 		if err != nil {

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"path"
+	"slices"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/sites"
@@ -18,6 +19,10 @@ func (s *Service) CreateImage(ctx context.Context, caller sites.Caller, id, name
 	}
 	if s.images == nil {
 		return "", fault.New(fault.NotImplemented, "cascade/compute.CreateImage", "Images of servers are not offered here.")
+	}
+	if one.ImageID == "" && one.Spec.bootsFromVolume() {
+		// Nova would make snapshots of its volumes that nobody at Top knows, and an image that boots at that site only.
+		return "", fault.New(fault.Conflict, "cascade/compute.CreateImage", "Instance %s boots from a volume: make a snapshot of the volume instead.", one.ID)
 	}
 	var image ident.TopID
 	_, err = s.run(ctx, caller, one, act{
@@ -55,4 +60,8 @@ func imageID(reply sites.Reply) ident.BottomID {
 		return ident.BottomID(path.Base(at))
 	}
 	return ""
+}
+
+func (s *ServerSpec) bootsFromVolume() bool {
+	return slices.ContainsFunc(s.Volumes, func(v VolumeUse) bool { return v.Boot })
 }
