@@ -105,19 +105,8 @@ func (o onListener) Run(ctx context.Context) error { return o.server.Serve(ctx, 
 
 // build empties the folder of the last demo and puts a Top together in it.
 func (d *demo) build(ctx context.Context) error {
-	if err := os.MkdirAll(d.dir, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", d.dir, err)
-	}
-	for _, pattern := range []string{"headwater.db*", "headwater.keys*", "clouds.yaml", "openrc", "admin-password"} {
-		files, err := filepath.Glob(filepath.Join(d.dir, pattern))
-		if err != nil {
-			return fmt.Errorf("look for the last demo: %w", err)
-		}
-		for _, f := range files {
-			if err := os.RemoveAll(f); err != nil {
-				return fmt.Errorf("remove the last demo: %w", err)
-			}
-		}
+	if err := emptyDemo(d.dir); err != nil {
+		return err
 	}
 	cfg := defaultConfig()
 	cfg.Dir, cfg.Listen, cfg.Inventory.Every, cfg.Grace = d.dir, d.listen, time.Second, 2*time.Second
