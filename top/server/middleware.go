@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -30,6 +31,7 @@ func (s *Server) middleware() {
 		s.requestID, // first: everything below logs and answers with it
 		s.measure,   // counts and logs also what fails below
 		s.recover,   // inside measure, so that a panic is counted as the 500 that it becomes
+		s.textOnly,  // no service or database need know of ids that nothing can have
 		s.pinSite,   // before routing: /sites/NAME is cut off, the services know only their own paths
 	)
 }
@@ -99,6 +101,24 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 				"err", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = fault.New(fault.Internal, "top/server.recover", "panic")
 		}()
+		return next(c)
+	}
+}
+
+// textOnly refuses paths and queries that no id or name can equal, since PostgreSQL cannot even look for them: what is
+// not UTF-8, or holds a NUL.
+func (s *Server) textOnly(next echo.HandlerFunc) echo.HandlerFunc {
+	bad := func(text string) bool { return !utf8.ValidString(text) || strings.ContainsRune(text, 0) }
+	return func(c echo.Context) error {
+		u := c.Request().URL
+		if bad(u.Path) {
+			return fault.New(fault.NotFound, "top/server.textOnly", "The resource could not be found.")
+		}
+		for name, values := range u.Query() {
+			if bad(name) || slices.ContainsFunc(values, bad) {
+				return fault.New(fault.BadRequest, "top/server.textOnly", "The query is not valid text.")
+			}
+		}
 		return next(c)
 	}
 }

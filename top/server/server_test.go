@@ -94,6 +94,9 @@ func TestAnswers(t *testing.T) {
 		{"a site that is not there", "GET", "/sites/north/compute/where", "", 404, "north", ""},
 		{"an unknown path in the service's own words", "GET", "/compute/nothing", "", 404, `"itemNotFound"`, ""},
 		{"an unknown method likewise", "DELETE", "/compute/where", "", 404, `"itemNotFound"`, ""},
+		// They reached PostgreSQL, which cannot look for them, and came back as internal errors.
+		{"an id with a NUL", "GET", "/compute/where/%00", "", 404, `"itemNotFound"`, ""},
+		{"a query that is no text", "GET", "/compute/where?name=%FF", "", 400, `"badRequest"`, ""},
 		{"an unknown service", "GET", "/nothing", "", 404, "could not be found", ""},
 		{"a body within the limit", "POST", "/compute/read", strings.Repeat("x", 1000), 200, "1000", ""},
 		{"a body over the limit", "POST", "/compute/read", strings.Repeat("x", 1001), 413, "1000", ""},
