@@ -79,6 +79,9 @@ func may(q *request, s *server, name string, from []string, tasks ...string) err
 }
 
 func (c *Cloud) simple(q *request, s *server, v verb, arg any) (*reply, error) {
+	if s.host == nil && s.task == "" { // Nova has no host to ask
+		return nil, fail(409, "Instance "+s.ID+" is not ready")
+	}
 	if err := may(q, s, v.name, v.from, v.tasks...); err != nil {
 		return nil, err
 	}

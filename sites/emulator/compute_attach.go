@@ -1,9 +1,11 @@
 package emulator
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 func interfaceOf(q *request, p *port) object {
@@ -98,7 +100,8 @@ func (c *Cloud) attachInterface(q *request) (*reply, error) {
 
 // notFoundInstead turns the 400 that POST /servers has for a missing reference into the 404 that other verbs have.
 func notFoundInstead(err error) error {
-	if e, is := err.(*apiError); is && e.status == http.StatusBadRequest && len(e.msg) > 20 && e.msg[len(e.msg)-19:] == "could not be found." {
+	var e *apiError
+	if errors.As(err, &e) && e.status == http.StatusBadRequest && strings.HasSuffix(e.msg, "could not be found.") {
 		return fail(404, e.msg)
 	}
 	return err
@@ -213,7 +216,7 @@ func (c *Cloud) attachVolume(q *request) (*reply, error) {
 		return nil, fail(400, "Invalid volume: volume "+id+" is already attached to instances: "+s.ID)
 	}
 	if v.status != "available" && !(v.multiattach && v.status == "in-use") {
-		return nil, fail(400, "Invalid volume: volume "+id+" status must be 'available' or 'downloading'. Currently in status '"+v.status+"'") //nolint:misspell // Nova's own sentence
+		return nil, fail(400, "Invalid volume: volume "+id+" status must be 'available' or 'downloading'. Currently in status '"+v.status+"'")
 	}
 	a := c.reserve(v, s, d.str("device"))
 	a.deleteToo, a.tag = d.truth("delete_on_termination", false), d.str("tag")
@@ -245,7 +248,7 @@ func (c *Cloud) detachVolume(q *request) (*reply, error) {
 		return nil, err
 	}
 	if a.device == s.rootDevice {
-		return nil, fail(403, "Cannot detach a root device volume")
+		return nil, fail(400, "Cannot detach a root device volume")
 	}
 	if a.volume.status != "in-use" {
 		return nil, fail(400, "Invalid volume: Invalid input received: Invalid volume: Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach. (HTTP 400) (Request-ID: "+q.id+")")

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,7 +134,7 @@ func (c *Cloud) take(h *host, f *flavor, sign int) {
 func (c *Cloud) wire(s *server, b *build) error {
 	for _, r := range s.nets {
 		if _, err := c.plugPort(s, r, b.sgIDs); err != nil {
-			return errors.New("Failed to allocate the network(s) with error " + err.Error() + ", not rescheduling.") //nolint:staticcheck // Nova's own sentence, shown to the tenant
+			return fmt.Errorf("Failed to allocate the network(s) with error %w, not rescheduling.", err) //nolint:staticcheck // Nova's own sentence, shown to the tenant
 		}
 	}
 	return nil

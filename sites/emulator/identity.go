@@ -276,10 +276,7 @@ func (c *Cloud) createToken(q *request) (*reply, error) {
 		return rep, nil
 	}
 	t.user = u.ID
-	if err := c.scope(auth, u, t); err != nil {
-		if e, is := err.(*apiError); is && e.status != http.StatusUnauthorized {
-			return nil, err
-		}
+	if err := c.scope(auth, u, t); err != nil { // every refusal of a scope is a 401
 		rep, _ := unauthorized(q)
 		return rep, nil
 	}

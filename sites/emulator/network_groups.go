@@ -211,7 +211,7 @@ func (c *Cloud) createRule(q *request, d doc) (netResource, error) {
 
 func (c *Cloud) checkRule(q *request, r *secRule) error {
 	if r.protocol != "" && !validProtocol(r.protocol) {
-		return neutronErr(400, "SecurityGroupRuleInvalidProtocol", "Security group rule protocol "+r.protocol+" not supported. Only protocol values [None, 'ah', 'dccp', 'egp', 'esp', 'gre', 'hopopt', 'icmp', 'icmpv6', 'igmp', 'ip', 'ipip', 'ipv6-encap', 'ipv6-frag', 'ipv6-icmp', 'ipv6-nonxt', 'ipv6-opts', 'ipv6-route', 'ospf', 'pgm', 'rsvp', 'sctp', 'tcp', 'udp', 'udplite', 'vrrp'] and integer representations [0 to 255] are supported.")
+		return neutronErr(400, "SecurityGroupRuleInvalidProtocol", "Security group rule protocol "+r.protocol+" not supported. Only protocol values [None, 'ah', 'dccp', 'egp', 'esp', 'gre', 'hopopt', 'icmp', 'igmp', 'ip', 'ipip', 'ipv6-encap', 'ipv6-frag', 'ipv6-icmp', 'icmpv6', 'ipv6-nonxt', 'ipv6-opts', 'ipv6-route', 'ospf', 'pgm', 'rsvp', 'sctp', 'tcp', 'udp', 'udplite', 'vrrp'] and integer representations [0 to 255] are supported.")
 	}
 	if (r.min != nil || r.max != nil) && r.protocol == "" {
 		return neutronErr(400, "SecurityGroupProtocolRequiredWithPorts", "Must also specify protocol if port range is given.")
@@ -234,7 +234,7 @@ func (c *Cloud) checkRule(q *request, r *secRule) error {
 		}
 	}
 	if r.prefix != "" && r.remoteGroup != "" {
-		return neutronErr(400, "SecurityGroupMultipleRemoteEntites", "Only one of remote_ip_prefix or remote_group_id may be provided.")
+		return neutronErr(400, "SecurityGroupMultipleRemoteEntites", "Only one of remote_ip_prefix or remote_group_id or remote_address_group_id may be provided.")
 	}
 	if r.remoteGroup != "" {
 		if g, found := c.network.groups.get(r.remoteGroup); !found || !q.admin && g.Project != q.project {

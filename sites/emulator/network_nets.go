@@ -312,7 +312,7 @@ func (c *Cloud) createSubnet(q *request, d doc) (netResource, error) {
 	s := &subnet{row: row{ID: newID(), Project: d.str("project_id")}, std: c.newStd(d), network: n, cidr: cidr, dhcp: d.truth("enable_dhcp", true),
 		raMode: d.str("ipv6_ra_mode"), addrMode: d.str("ipv6_address_mode"), used: map[netip.Addr]*port{}}
 	if v != s.version() {
-		return nil, neutronErr(400, "InvalidInput", "Invalid input for operation: ip_version "+strconv.Itoa(v)+" does not match cidr "+cidr.String()+".")
+		return nil, neutronErr(400, "InvalidInput", "Invalid input for operation: cidr '"+cidr.String()+"' does not match the ip_version '"+strconv.Itoa(v)+"'.")
 	}
 	for _, other := range n.subnets {
 		if other.cidr.Overlaps(cidr) {

@@ -273,9 +273,7 @@ func (c *Cloud) portBinding(p *port, d doc) {
 // pickAddresses returns the addresses of a port that is not indexed yet, or whose own addresses may be kept.
 func (c *Cloud) pickAddresses(p *port, given any, isGiven bool) ([]fixedIP, error) {
 	list, _ := given.([]any)
-	if isGiven && given != nil && len(list) == 0 {
-		return nil, nil
-	}
+	none := isGiven && given != nil && len(list) == 0 // only what SLAAC gives
 	var out []fixedIP
 	for _, one := range list {
 		m, _ := one.(map[string]any)
@@ -285,7 +283,7 @@ func (c *Cloud) pickAddresses(p *port, given any, isGiven bool) ([]fixedIP, erro
 		}
 		out = append(out, ip)
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && !none {
 		ip, err := pickAny(p.network)
 		if err != nil {
 			return nil, err

@@ -120,7 +120,7 @@ func (c *Cloud) setRoutes(r *router, d doc) error {
 			return slices.ContainsFunc(p.ips, func(ip fixedIP) bool { return ip.subnet.cidr.Contains(hop) })
 		})
 		if !reach {
-			return neutronErr(400, "InvalidRoutes", "Invalid format for routes: ["+toText(one)+"], the nexthop is not connected with router")
+			return neutronErr(400, "InvalidRoutes", "Invalid format for routes: [{'destination': '"+doc(m).str("destination")+"', 'nexthop': '"+doc(m).str("nexthop")+"'}], the nexthop is not connected with router")
 		}
 	}
 	r.routes = d.list("routes")

@@ -270,7 +270,8 @@ func (tr *tour) expand(t *testing.T, line int, s string) string {
 // do makes the call; with wait=, again until the member has the value, or, for the value 404, until the thing is gone.
 func (tr *tour) do(t *testing.T, s step) answer {
 	t.Helper()
-	member, value, _ := strings.Cut(s.wait, ":")
+	colon := max(0, strings.LastIndexByte(s.wait, ':'))
+	member, value := s.wait[:colon], strings.TrimPrefix(s.wait[colon:], ":")
 	deadline := time.Now().Add(90 * time.Second)
 	for {
 		a := tr.once(t, s)

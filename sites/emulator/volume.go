@@ -327,7 +327,7 @@ func (c *Cloud) volumeSource(q *request, d doc) (blockDevice, int, error) {
 			return blockDevice{}, 0, fail(404, "Volume "+d.str("source_volid")+" could not be found.")
 		}
 		if o.status != "available" && o.status != "in-use" {
-			return blockDevice{}, 0, fail(400, "Invalid volume: Originating volume status must be 'available' or 'in-use'.") //nolint:misspell // Cinder's own
+			return blockDevice{}, 0, fail(400, "Invalid volume: Originating volume status must be 'available' or 'in-use'.")
 		}
 		return blockDevice{source: "volume", uuid: o.ID}, o.size, nil
 	case d.str("backup_id") != "" && q.at(47):
