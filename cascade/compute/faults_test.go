@@ -229,6 +229,20 @@ func TestFlavorsAreMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Await(t, who, made[0].ID, "ACTIVE")
+	_, err = s.Compute.UpdateFlavor(t.Context(), cascadetest.Admin(), string(private.ID), "flavor.extra_specs", func(f *compute.Flavor) error {
+		f.Spec.Extra = map[string]string{"hw:a": "b"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cascadetest.Until(t, "extra specs at the site", func() (any, bool) {
+		b, err := s.Core.Bindings.Get(t.Context(), private.ID, made[0].Site)
+		return b, err == nil && b.Known() && b.Generation == 2
+	})
+	if list, _ = s.Compute.Flavors(t.Context(), cascadetest.Admin(), compute.FlavorQuery{}); len(list) != before {
+		t.Errorf("%d flavors, want %d: what Top made at a site is not taken over", len(list), before)
+	}
 }
 
 // A user's keypair is one keypair at Top whatever the project, and at a site one for each project's account.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/binding"
@@ -51,6 +53,13 @@ func (f *Flavor) info() sites.FlavorInfo {
 		Name: f.Name, VCPUs: int(f.Spec.VCPUs), RAM: int(f.Spec.RAM), Disk: int(f.Spec.Disk), Ephemeral: int(f.Spec.Ephemeral),
 		Swap: int(f.Spec.Swap), RxTxFactor: f.Spec.RxTx, Public: f.Spec.Public, Extra: f.Spec.Extra,
 	}
+}
+
+// madeInfo is the flavor as Top makes it at a site: under a name that no flavor of the site's own has.
+func (f *Flavor) madeInfo() sites.FlavorInfo {
+	i := f.info()
+	i.Name = sites.MarkedName(f.ID)
+	return i
 }
 
 // Flavor returns a flavor that the caller may use, by its id at Top or at a site.
@@ -175,19 +184,43 @@ func (s *Service) UpdateFlavor(ctx context.Context, caller sites.Caller, id, act
 		if out, err = decodeFlavor(r); err != nil {
 			return err
 		}
+		specs := out.Spec.Extra
 		if err := change(out); err != nil {
 			return err
+		}
+		if !maps.Equal(specs, out.Spec.Extra) {
+			out.Spec.Adopted = false // it is Top's own now
 		}
 		r.Visibility = visibility(out.Spec.Public)
 		if err := out.Encode(&out.Spec); err != nil {
 			return err
 		}
-		if err := tx.Save(r); err != nil {
+		if err := s.partFlavor(tx, r.ID, specs, out.Spec.Extra); err != nil {
 			return err
 		}
-		return tx.Audit(string(r.ID), "")
+		return tx.Changed(r)
 	})
 	return out, err
+}
+
+// partFlavor unbinds a flavor from what sites have of their own, when its extra specs are no longer theirs: the next
+// server there gets a flavor that fits.
+func (s *Service) partFlavor(tx *cascade.Tx, id ident.TopID, before, after map[string]string) error {
+	if maps.Equal(before, after) {
+		return nil
+	}
+	bound, err := s.core.Bindings.OfTopIn(tx.Tx, id)
+	if err != nil {
+		return err
+	}
+	for _, b := range bound {
+		if b.Adopted {
+			if err := s.core.Bindings.Forget(tx.Tx, id, b.Site); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // DeleteFlavor ends a flavor. Servers keep what they have; what sites had before Top stays there.
@@ -277,7 +310,7 @@ func (m flavorMaker) Create(ctx context.Context, r *index.Resource, at cascade.A
 	if !ok {
 		return sites.Object{}, noFlavor(f, at.Site)
 	}
-	id, err := power.EnsureFlavor(ctx, f.info())
+	id, err := power.EnsureFlavor(ctx, f.madeInfo())
 	if fault.Is(err, fault.Forbidden) {
 		err = noFlavor(f, at.Site)
 	}
@@ -289,9 +322,32 @@ func noFlavor(f *Flavor, site ident.SiteID) error {
 		Msg: fmt.Sprintf("Site %s has no flavor of the size of %s (%d vCPUs, %d MiB, %d GiB), and Top may not make one there.", site, f.Name, f.Spec.VCPUs, f.Spec.RAM, f.Spec.Disk)}
 }
 
-// Change does nothing: what a flavor may change of (description, access) is Top's own.
-func (flavorMaker) Change(context.Context, *index.Resource, cascade.At, ident.BottomID) error {
-	return nil
+// Change gives the flavor that Top made at a site the extra specs that it has now; its size never changes.
+func (m flavorMaker) Change(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
+	f, err := decodeFlavor(r)
+	if err != nil {
+		return err
+	}
+	path := "flavors/" + string(bottom) + "/os-extra_specs"
+	reply, err := at.Adaptor.Do(ctx, sites.Request{Service: sites.Compute, Method: http.MethodGet, Path: path})
+	if err != nil {
+		return err
+	}
+	have, _ := reply.Body["extra_specs"].(map[string]any)
+	for key := range have {
+		if _, wanted := f.Spec.Extra[key]; wanted {
+			continue
+		}
+		_, err := at.Adaptor.Do(ctx, sites.Request{Service: sites.Compute, Method: http.MethodDelete, Path: path + "/" + key})
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	}
+	if len(f.Spec.Extra) == 0 {
+		return nil
+	}
+	_, err = at.Adaptor.Do(ctx, sites.Request{Service: sites.Compute, Method: http.MethodPost, Path: path, Body: sites.Body{"extra_specs": f.Spec.Extra}, Idempotent: true})
+	return err
 }
 
 // grantFlavor gives the project's account at the site the use of a private flavor that Top made there.
@@ -320,7 +376,7 @@ func (s *Service) grantFlavor(ctx context.Context, id ident.TopID, at cascade.At
 	if !ok {
 		return nil
 	}
-	_, err = power.EnsureFlavor(ctx, f.info(), account.ProjectID)
+	_, err = power.EnsureFlavor(ctx, f.madeInfo(), account.ProjectID)
 	return err
 }
 
@@ -362,8 +418,8 @@ type adoption struct {
 func (a *adoption) run(shown []sites.FlavorInfo) error {
 	kept, there := map[ident.TopID]bool{}, map[ident.BottomID]sites.FlavorInfo{}
 	for _, info := range shown {
-		if !info.Public {
-			continue
+		if !info.Public || strings.HasPrefix(info.Name, "hw-") && !a.bound(info.ID) {
+			continue // private, or made there by another Top
 		}
 		there[info.ID] = info
 		f := a.match(info, kept)
@@ -401,6 +457,15 @@ func (a *adoption) run(shown []sites.FlavorInfo) error {
 		}
 	}
 	return nil
+}
+
+func (a *adoption) bound(id ident.BottomID) bool {
+	for _, b := range a.at {
+		if b.BottomID == id {
+			return true
+		}
+	}
+	return false
 }
 
 // endOrphan ends a flavor that came from a site, when no site and no server has it any more.

@@ -233,7 +233,7 @@ func showSpec(k *call) error {
 	return k.ok(map[string]string{k.Param("key"): v})
 }
 
-// setSpecs changes extra specs. A flavor that is at a site already differs from there then; sites whose flavor no longer fits get one of their own.
+// setSpecs changes extra specs.
 func (k *call) setSpecs(change func(map[string]string) error) error {
 	_, err := k.h.service.UpdateFlavor(k.ctx(), k.caller, k.Param("id"), "flavor.extra_specs", func(f *engine.Flavor) error {
 		now := map[string]string{}
