@@ -173,7 +173,7 @@ func (s *Service) addLegPort(tx *cascade.Tx, p, network *index.Resource, ps *Por
 	return p, tx.Insert(p, refs...)
 }
 
-// legOfPort gives a tenant's port to a router. The port must be at no site yet or unused there.
+// legOfPort gives a tenant's port to a router; where it is at a site already, the change is pushed there.
 func (s *Service) legOfPort(tx *cascade.Tx, router *index.Resource, id string) (*index.Resource, error) {
 	p, err := own(tx, sites.Port, id)
 	if err != nil {
@@ -201,13 +201,6 @@ func (s *Service) legOfPort(tx *cascade.Tx, router *index.Resource, id string) (
 		if err := s.noOverlap(tx, router.ID, &subnet{row, n}); err != nil {
 			return nil, err
 		}
-	}
-	bound, err := s.core.Bindings.OfTopIn(tx.Tx, p.ID)
-	if err != nil {
-		return nil, err
-	}
-	if len(bound) > 0 {
-		return nil, conflict("PortInUse", "Port %s is at a site already: give the router a port that is not, or a subnet.", p.ID)
 	}
 	spec.DeviceOwner, spec.Groups, p.DeviceID = ownerInterface, []ident.TopID{}, router.ID
 	if err := s.core.Index.SetRefs(tx.Tx, p.ID, "group"); err != nil {

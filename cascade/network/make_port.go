@@ -202,6 +202,9 @@ func (m portMaker) Change(ctx context.Context, r *index.Resource, at cascade.At,
 	if seen, ok := r.Observed["port_security_enabled"].(bool); ok && seen != spec.PortSecurity {
 		body["port_security_enabled"] = spec.PortSecurity
 	}
+	if spec.DeviceOwner == ownerInterface {
+		return m.changeLeg(ctx, r, at, bottom, body)
+	}
 	if _, err := at.Adaptor.Update(ctx, sites.Port, bottom, withExtra(body, spec.Extra)); err != nil {
 		return err
 	}
@@ -215,6 +218,22 @@ func (m portMaker) Change(ctx context.Context, r *index.Resource, at cascade.At,
 		}
 		return m.releaseOthers(tx, r.ID, &spec)
 	})
+}
+
+// changeLeg changes a router's leg, or makes one of a port that is there already. The addresses and groups of a leg stay as they are.
+func (m portMaker) changeLeg(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID, body sites.Body) error {
+	obj, err := at.Adaptor.Show(ctx, sites.Port, bottom)
+	if err != nil {
+		return err
+	}
+	attached := strings.HasPrefix(obj.Text("device_owner"), "network:")
+	if attached {
+		body = sites.Body{"name": r.Name, "admin_state_up": body["admin_state_up"]}
+	}
+	if _, err := at.Adaptor.Update(ctx, sites.Port, bottom, body); err != nil || attached {
+		return err
+	}
+	return m.attach(ctx, r, at, bottom)
 }
 
 // Remove takes a leg from its router, which ends the port, and deletes any other port.

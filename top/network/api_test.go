@@ -169,3 +169,30 @@ func TestExternalNetworksVanish(t *testing.T) {
 		t.Errorf("%d subnets after east came back", n)
 	}
 }
+
+// A port that is at its site already can become a router's leg, as Terraform does it.
+func TestPortBecomesLeg(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	net := s.do(201, "POST", "/sites/east/network/v2.0/networks", object{"network": object{}})
+	s.do(201, "POST", "subnets", object{"subnet": object{"network_id": net["id"], "ip_version": 4, "cidr": "10.0.0.0/24", "gateway_ip": "10.0.0.9"}})
+	port := text(s.do(201, "POST", "ports", object{"port": object{"network_id": net["id"], "fixed_ips": []any{object{"ip_address": "10.0.0.9"}}}}), "id")
+	there := func() sites.Object {
+		found, err := list[0].member.FindMarked(t.Context(), sites.Port, ident.TopID(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) == 0 {
+			return sites.Object{}
+		}
+		return found[0]
+	}
+	s.until("the port to be at the site", func() bool { return there().ID != "" })
+	router := text(s.do(201, "POST", "routers", object{"router": object{}}), "id")
+	s.do(200, "PUT", "routers/"+router+"/add_router_interface", object{"port_id": port})
+	s.until("the port to be a leg", func() bool { return there().Text("device_owner") == "network:router_interface" })
+	s.do(200, "PUT", "ports/"+port, object{"port": object{"name": "leg"}})
+	s.until("the leg to have its name", func() bool { return there().Text("name") == "leg" })
+	s.do(200, "PUT", "routers/"+router+"/remove_router_interface", object{"port_id": port})
+	s.until("the leg to be gone", func() bool { return there().ID == "" })
+}
