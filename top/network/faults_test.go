@@ -45,7 +45,12 @@ func TestSiteDown(t *testing.T) {
 		}
 		return len(found)
 	}
-	s.until("the network to be at the site", func() bool { return there() == 1 })
+	s.do(201, "POST", "subnets", object{"subnet": object{"network_id": net["id"], "ip_version": 4, "cidr": "10.1.0.0/24"}})
+	port := s.do(201, "POST", "ports", object{"port": object{"network_id": net["id"]}})
+	s.until("the port to be at the site", func() bool {
+		found, err := list[0].member.FindMarked(t.Context(), sites.Port, ident.TopID(text(port, "id")))
+		return err == nil && len(found) == 1 && there() == 1
+	})
 	list[0].cloud.Faults().Outage()
 	other := s.do(201, "POST", "networks", object{"network": object{"name": "free"}})
 	s.do(201, "POST", "subnets", object{"subnet": object{"network_id": other["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
@@ -53,6 +58,9 @@ func TestSiteDown(t *testing.T) {
 	if status, out := s.call("p1-member", "POST", "floatingips", object{"floatingip": object{"floating_network_id": external}}); status != 503 {
 		t.Errorf("floating IP of a site that is down: %d %v, want 503", status, out)
 	}
+	s.do(204, "DELETE", "ports/"+text(port, "id"), nil)
+	again := object{"port": object{"network_id": net["id"], "fixed_ips": []any{object{"ip_address": "10.1.0.2"}}}}
+	s.refused(409, "IpAddressAlreadyAllocated", "POST", "ports", again) // the site still has it
 	s.do(204, "DELETE", "networks/"+text(net, "id"), nil)
 	if got := names(s.items("networks?name=placed&name=free")); got != "free" {
 		t.Errorf("networks while the site is down: %s", got)
