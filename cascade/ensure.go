@@ -36,12 +36,11 @@ func (w *WaitError) Unwrap() error {
 // are the site's or the row's own, definite unless Unavailable or Ambiguous.
 func (c *Core) Ensure(ctx context.Context, site ident.SiteID, id ident.TopID) (ident.BottomID, error) {
 	for {
-		v, err, shared := c.flight.Do(string(site)+"/"+string(id), func() (any, error) { return c.ensure(ctx, site, id) })
+		bottom, shared, err := c.inFlight(ctx, site, id)
 		// What ended the one who did it for all (its tenant went away, its job was lost) did not end us.
 		if shared && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, jobs.ErrClaimLost)) {
 			continue
 		}
-		bottom, _ := v.(ident.BottomID)
 		return bottom, err
 	}
 }
