@@ -161,6 +161,10 @@ func (c *Cloud) deleteSnapshot(q *request) (*reply, error) {
 	if s.status != "available" && s.status != "error" {
 		return nil, fail(400, "Invalid snapshot: Snapshot status must be available or error, and must not be part of a group.")
 	}
+	return c.beginSnapshotEnd(s)
+}
+
+func (c *Cloud) beginSnapshotEnd(s *snapshot) (*reply, error) {
 	s.status, s.updated = "deleting", c.now()
 	c.after(c.cfg.Durations.Volume, func() { c.volume.snapshots.remove(s) })
 	return accepted(nil)
@@ -177,6 +181,12 @@ func (c *Cloud) snapshotAction(q *request) (*reply, error) {
 		}
 		s.status, s.updated = arg.str("status"), c.now()
 		return accepted(nil)
+	}
+	if q.body.has("os-force_delete") {
+		if !q.admin {
+			return nil, cinderPolicy("volume_extension:snapshot_admin_actions:force_delete")
+		}
+		return c.beginSnapshotEnd(s)
 	}
 	return nil, fail(400, "There is no such action: None. Verify the request body and Content-Type header and try again.")
 }
