@@ -152,22 +152,35 @@ func (s *Service) Snapshot(tx *cascade.Tx, made compute.SnapshotRequest) (*index
 	return r, s.bindAndWatch(tx, r, made.Site)
 }
 
+// FromVolumeRequest is an image that a site is making of a volume.
+type FromVolumeRequest struct {
+	Bottom                            ident.BottomID // the image's id at the site, which becomes its Top id
+	Volume                            *index.Resource
+	Name, DiskFormat, ContainerFormat string
+	Visibility                        string
+	Protected                         bool
+}
+
 // FromVolume records, idempotently, the image that a site is making of a volume.
-func (s *Service) FromVolume(tx *cascade.Tx, bottom ident.BottomID, site ident.SiteID, name string, owner *index.Resource, diskFormat, containerFormat string) (*index.Resource, error) {
-	id := ident.TopID(bottom)
+func (s *Service) FromVolume(tx *cascade.Tx, made FromVolumeRequest) (*index.Resource, error) {
+	id := ident.TopID(made.Bottom)
 	if r, err := tx.Load(id); err == nil || !fault.Is(err, fault.NotFound) {
 		return r, err
 	}
-	r := index.New(sites.Image, tx.Caller, name)
-	r.ID, r.ProjectID, r.UserID = id, owner.ProjectID, owner.UserID
-	r.State, r.Status, r.Visibility = index.Live, Queued, Private
-	if err := r.Encode(Spec{Home: site, DiskFormat: diskFormat, ContainerFormat: containerFormat}); err != nil {
+	r := index.New(sites.Image, tx.Caller, made.Name)
+	r.ID, r.ProjectID, r.UserID = id, made.Volume.ProjectID, made.Volume.UserID
+	r.State, r.Status, r.Visibility = index.Live, Queued, made.Visibility
+	spec := Spec{Home: made.Volume.Site, DiskFormat: made.DiskFormat, ContainerFormat: made.ContainerFormat, Protected: made.Protected}
+	if err := r.Encode(spec); err != nil {
 		return nil, err
 	}
 	if err := tx.Insert(r); err != nil {
 		return nil, err
 	}
-	return r, s.bindAndWatch(tx, r, site)
+	if err := s.bindAndWatch(tx, r, made.Volume.Site); err != nil || r.Visibility == Private {
+		return r, err
+	}
+	return r, tx.Changed(r) // the site made it private
 }
 
 func (s *Service) bindAndWatch(tx *cascade.Tx, r *index.Resource, site ident.SiteID) error {

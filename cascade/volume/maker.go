@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
@@ -22,6 +25,8 @@ var (
 	_ cascade.Settler  = volumeMaker{}
 	_ cascade.Usage    = volumeMaker{}
 	_ cascade.Failer   = volumeMaker{}
+	_ cascade.Remover  = volumeMaker{}
+	_ cascade.Reckoner = volumeMaker{}
 )
 
 // Needs returns the volume's source and type.
@@ -129,20 +134,24 @@ func (m volumeMaker) Observe(ctx context.Context, r *index.Resource, at cascade.
 		return err
 	}
 	body["attachments"], r.DeviceID = attachments, server
-	if meta, ok := obj.Body["volume_image_metadata"].(map[string]any); ok && r.ImageID != "" {
-		meta = maps.Clone(meta)
-		meta["image_id"] = string(r.ImageID)
-		delete(meta, sites.ImageMarker)
-		body["volume_image_metadata"] = meta
+	if err := m.translate(ctx, r, at, body); err != nil {
+		return err
 	}
-	if spec.TypeID == "" {
-		if spec.Type = obj.Text("volume_type"); spec.Type != "" { // the site's default: the tenant named none
-			if err := r.Encode(spec); err != nil {
-				return err
-			}
+	changed := false
+	if spec.TypeID == "" && spec.Type != obj.Text("volume_type") { // the site's default: the tenant named none
+		spec.Type, changed = obj.Text("volume_type"), true
+	}
+	if n, ok := obj.Body["size"].(json.Number); ok && settled(r.Status) {
+		// An extension whose answer was lost, or that failed later, shows here; Reckon puts the quota right.
+		if size, err := n.Int64(); err == nil && size > 0 && size != spec.SizeGiB {
+			spec.SizeGiB, changed = size, true
 		}
 	}
-	delete(body, "metadata")
+	if changed {
+		if err := r.Encode(spec); err != nil {
+			return err
+		}
+	}
 	r.Observed = body
 	if len(admin) > 0 {
 		r.ObservedAdmin = admin
@@ -150,9 +159,59 @@ func (m volumeMaker) Observe(ctx context.Context, r *index.Resource, at cascade.
 	return nil
 }
 
+// translate puts Top's ids and the tenant's own words into a body that is to be shown.
+func (m volumeMaker) translate(ctx context.Context, r *index.Resource, at cascade.At, body sites.Body) error {
+	if meta, ok := body["volume_image_metadata"].(map[string]any); ok {
+		meta = maps.Clone(meta)
+		delete(meta, sites.ImageMarker)
+		bottom, _ := meta["image_id"].(string)
+		image, err := at.Top(ctx, sites.Image, ident.BottomID(bottom))
+		if err != nil {
+			return err
+		}
+		if image == "" {
+			image = r.ImageID
+		}
+		if image != "" {
+			meta["image_id"] = string(image)
+		}
+		body["volume_image_metadata"] = meta
+	}
+	if bottom, ok := body["volume_type_id"].(string); ok {
+		top, err := at.Top(ctx, sites.VolumeType, ident.BottomID(bottom))
+		if err != nil {
+			return err
+		}
+		body["volume_type_id"] = string(top)
+	}
+	// What Cinder itself writes there (cinder/api/api_utils.py, add_visible_admin_metadata); the rest is in Spec.
+	given, _ := body["metadata"].(map[string]any)
+	visible := map[string]any{}
+	for _, key := range []string{"readonly", "attached_mode"} {
+		if v, ok := given[key]; ok {
+			visible[key] = v
+		}
+	}
+	body["metadata"] = visible
+	return nil
+}
+
+// Reckon charges the project for the size that the site shows. It is not refused: the volume has it.
+func (volumeMaker) Reckon(tx *cascade.Tx, before, after *index.Resource) error {
+	var was, is Spec
+	if err := errors.Join(before.Decode(&was), after.Decode(&is)); err != nil || was.SizeGiB == is.SizeGiB {
+		return err
+	}
+	err := tx.Quota(after.ProjectID, map[string]int64{"gigabytes": is.SizeGiB - was.SizeGiB})
+	if fault.Is(err, fault.OverQuota) {
+		err = nil
+	}
+	return err
+}
+
 func adminOnly(member string) bool {
 	return strings.HasPrefix(member, "os-vol-host-attr:") || strings.HasPrefix(member, "os-vol-mig-status-attr:") ||
-		strings.HasPrefix(member, "os-volume-replication:") || member == "migration_status" || member == "cluster_name" || member == "service_uuid" || member == "shared_targets"
+		strings.HasPrefix(member, "os-volume-replication:") || member == "migration_status" || member == "cluster_name" || member == "service_uuid" || member == "provider_id"
 }
 
 // attachments translates the servers that have the volume, and returns the first of them.
@@ -178,7 +237,7 @@ func (m volumeMaker) attachments(ctx context.Context, r *index.Resource, at casc
 			first = top
 		}
 		a["id"], a["volume_id"] = string(r.ID), string(r.ID)
-		delete(a, "host_name")
+		a["host_name"] = nil // as an ordinary user sees it
 		out = append(out, a)
 	}
 	return out, first, nil
@@ -194,6 +253,7 @@ var (
 	_ cascade.Settler  = snapshotMaker{}
 	_ cascade.Usage    = snapshotMaker{}
 	_ cascade.Failer   = snapshotMaker{}
+	_ cascade.Remover  = snapshotMaker{}
 )
 
 // Needs returns the volume.

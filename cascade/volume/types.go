@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -91,11 +92,13 @@ func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) e
 	var r *index.Resource
 	if len(rows) > 0 {
 		r = rows[0]
+		if err := s.refreshType(tx, r, site, o); err != nil {
+			return err
+		}
 	} else {
 		r = index.New(sites.VolumeType, sites.Caller{}, o.Text("name"))
 		r.Description, r.State = o.Text("description"), index.Live
-		public, _ := o.Body["is_public"].(bool)
-		if err := r.Encode(TypeSpec{Public: public, ExtraSpecs: extraSpecs(o)}); err != nil {
+		if err := r.Encode(typeSpec(o)); err != nil {
 			return err
 		}
 		if err := tx.Insert(r); err != nil {
@@ -105,6 +108,28 @@ func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) e
 	return s.core.Bindings.Adopt(tx.Tx, binding.Binding{
 		TopID: r.ID, Site: site, Kind: sites.VolumeType, BottomID: o.ID, Generation: max(r.Generation, 1), Adopted: true,
 	})
+}
+
+func typeSpec(o sites.Object) TypeSpec {
+	public, _ := o.Body["is_public"].(bool)
+	return TypeSpec{Public: public, ExtraSpecs: extraSpecs(o)}
+}
+
+// refreshType takes over what changed of a type that only this site has; where several have it, the first one's words stay.
+func (s *Service) refreshType(tx *cascade.Tx, r *index.Resource, site ident.SiteID, o sites.Object) error {
+	bound, err := s.core.Bindings.OfTopIn(tx.Tx, r.ID)
+	if err != nil || len(bound) != 1 || bound[0].Site != site {
+		return err
+	}
+	was := *r
+	r.Description = o.Text("description")
+	if err := r.Encode(typeSpec(o)); err != nil {
+		return err
+	}
+	if r.Description == was.Description && bytes.Equal(r.Spec, was.Spec) {
+		return nil
+	}
+	return tx.Save(r)
 }
 
 // extraSpecs are what the site shows to everybody of a type's specs.

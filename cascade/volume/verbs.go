@@ -2,9 +2,13 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -14,7 +18,8 @@ import (
 // Change is what an update of a volume or snapshot sets; nil members stay.
 type Change struct {
 	Name, Description *string
-	Metadata          map[string]string // replaces all, when not nil
+	// Metadata changes the metadata, which it gets as its own copy; nil leaves it. It runs inside the transaction, maybe more than once.
+	Metadata func(map[string]string) (map[string]string, error)
 }
 
 // Update changes a volume's or snapshot's own words; the site gets them by a job.
@@ -42,21 +47,43 @@ func (s *Service) Update(ctx context.Context, c sites.Caller, kind sites.Kind, i
 	return out, err
 }
 
-func setMetadata(r *index.Resource, meta map[string]string) error {
+func setMetadata(r *index.Resource, change func(map[string]string) (map[string]string, error)) error {
 	if r.Kind == sites.Snapshot {
 		var spec SnapshotSpec
 		if err := r.Decode(&spec); err != nil {
 			return err
 		}
-		spec.Metadata = meta
-		return r.Encode(spec)
+		var err error
+		if spec.Metadata, err = change(cloned(spec.Metadata)); err != nil {
+			return err
+		}
+		return errors.Join(checkMetadata(spec.Metadata), r.Encode(spec))
 	}
 	var spec Spec
 	if err := r.Decode(&spec); err != nil {
 		return err
 	}
-	spec.Metadata = meta
-	return r.Encode(spec)
+	var err error
+	if spec.Metadata, err = change(cloned(spec.Metadata)); err != nil {
+		return err
+	}
+	return errors.Join(checkMetadata(spec.Metadata), r.Encode(spec))
+}
+
+// maxText is the length in characters of Cinder's names, descriptions, and metadata keys and values.
+const maxText = 255
+
+func checkMetadata(meta map[string]string) error {
+	const op = "cascade/volume"
+	for k, v := range meta {
+		if k == "" || utf8.RuneCountInString(k) > maxText || utf8.RuneCountInString(v) > maxText {
+			return fault.New(fault.BadRequest, op, "Invalid input for field/attribute metadata. Keys have 1 to %d characters, values at most %d.", maxText, maxText)
+		}
+		if k == sites.MetadataMarker {
+			return fault.New(fault.BadRequest, op, "The metadata key %q is Headwater's own.", k)
+		}
+	}
+	return nil
 }
 
 // deletable are the statuses in which Cinder deletes a volume (cinder/volume/api.py delete).
@@ -83,8 +110,16 @@ func (s *Service) Delete(ctx context.Context, c sites.Caller, id string, withSna
 		if len(snaps) > 0 && !withSnapshots {
 			return fault.New(fault.BadRequest, op, "Invalid volume: Volume %s has %d snapshots; delete them first, or with cascade.", r.ID, len(snaps))
 		}
+		if err := s.unused(tx, r); err != nil {
+			return err
+		}
 		for _, snap := range snaps {
-			if err := s.deleteSnapshot(tx, snap); err != nil {
+			if err := errors.Join(s.unused(tx, snap), s.deleteSnapshot(tx, snap, force)); err != nil {
+				return err
+			}
+		}
+		if force {
+			if err := setForce(r); err != nil {
 				return err
 			}
 		}
@@ -93,21 +128,88 @@ func (s *Service) Delete(ctx context.Context, c sites.Caller, id string, withSna
 	})
 }
 
-func (s *Service) deleteSnapshot(tx *cascade.Tx, snap *index.Resource) error {
+// unused refuses the end of what something is being made of right now: at the site that may not have begun yet.
+func (s *Service) unused(tx *cascade.Tx, r *index.Resource) error {
+	users, err := s.core.Index.UsedByIn(tx.Tx, r.ID, "")
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		if u.Role == roleVolume {
+			continue // a snapshot of the volume, or a server that has it: judged by themselves
+		}
+		user, err := tx.Load(u.From)
+		if err == nil && user.State == index.Creating {
+			return fault.New(fault.BadRequest, "cascade/volume.Delete", "Invalid %s: %s %s is being made of %s.", r.Kind, user.Kind, user.ID, r.ID)
+		}
+	}
+	return nil
+}
+
+// setForce notes that an administrator wants the end in any status.
+func setForce(r *index.Resource) error {
+	if r.Kind == sites.Snapshot {
+		var spec SnapshotSpec
+		if err := r.Decode(&spec); err != nil {
+			return err
+		}
+		spec.ForceDelete = true
+		return r.Encode(spec)
+	}
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	spec.ForceDelete = true
+	return r.Encode(spec)
+}
+
+func (s *Service) deleteSnapshot(tx *cascade.Tx, snap *index.Resource, force bool) error {
 	if snap.State == index.Deleting {
 		return nil
+	}
+	if force {
+		if err := setForce(snap); err != nil {
+			return err
+		}
 	}
 	snap.Status = "deleting"
 	return tx.Delete(snap)
 }
 
 // Remove waits, before a volume is deleted at a site, until its snapshots are gone there.
-func (m volumeMaker) Remove(ctx context.Context, r *index.Resource, _ cascade.At, _ ident.BottomID) (bool, error) {
+func (m volumeMaker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
 	left, err := m.core.Index.Count(ctx, index.Query{Kind: sites.Snapshot, AllProjects: true, In: map[index.Field][]string{index.ByParent: {string(r.ID)}}})
 	if err == nil && left > 0 {
 		err = &cascade.WaitError{After: snapshotWait, For: "the volume's snapshots to be deleted"}
 	}
-	return false, err
+	var spec Spec
+	if err = errors.Join(err, r.Decode(&spec)); err != nil || !spec.ForceDelete {
+		return false, err
+	}
+	return true, forceDelete(ctx, at, "volumes/"+string(bottom))
+}
+
+// Remove deletes a snapshot by force when an administrator wanted that.
+func (snapshotMaker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
+	var spec SnapshotSpec
+	if err := r.Decode(&spec); err != nil || !spec.ForceDelete {
+		return false, err
+	}
+	return true, forceDelete(ctx, at, "snapshots/"+string(bottom))
+}
+
+// forceDelete is an administrator's verb, also at the site.
+func forceDelete(ctx context.Context, at cascade.At, path string) error {
+	admin, err := at.Admin(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = admin.Do(ctx, sites.Request{Service: sites.BlockStorage, Method: "POST", Path: path + "/action", Body: sites.Body{"os-force_delete": sites.Body{}}, Idempotent: true})
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	return err
 }
 
 // DeleteSnapshot ends a snapshot.
@@ -120,7 +222,10 @@ func (s *Service) DeleteSnapshot(ctx context.Context, c sites.Caller, id string,
 		if !force && snap.Status != "available" && snap.Status != "error" && snap.Status != "error_deleting" {
 			return fault.New(fault.BadRequest, "cascade/volume.DeleteSnapshot", "Invalid snapshot: Snapshot status must be available or error; it is %s.", snap.Status)
 		}
-		return s.deleteSnapshot(tx, snap)
+		if err := s.unused(tx, snap); err != nil {
+			return err
+		}
+		return s.deleteSnapshot(tx, snap, force)
 	})
 }
 
@@ -133,6 +238,9 @@ type SnapshotRequest struct {
 
 // CreateSnapshot records a snapshot of a volume and the job that makes it, where the volume is.
 func (s *Service) CreateSnapshot(ctx context.Context, c sites.Caller, req SnapshotRequest) (*index.Resource, error) {
+	if err := checkMetadata(req.Metadata); err != nil {
+		return nil, err
+	}
 	r := index.New(sites.Snapshot, c, req.Name)
 	err := s.core.Commit(ctx, c, "snapshot.create", func(tx *cascade.Tx) error {
 		vol, err := tx.Find(sites.Volume, req.VolumeID)
@@ -163,6 +271,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, c sites.Caller, req Snapsh
 func (s *Service) Extend(ctx context.Context, c sites.Caller, id string, newGiB int64) error {
 	r, err := s.core.Index.Find(ctx, c, sites.Volume, id)
 	if err != nil {
+		return err
+	}
+	if err := s.fits(ctx, r.ProjectID, newGiB); err != nil {
 		return err
 	}
 	var old int64
@@ -209,20 +320,44 @@ func action(name string, args any) func(context.Context, cascade.At, ident.Botto
 	}
 }
 
-// Act forwards an action that changes nothing that Top keeps (os-set_bootable, os-update_readonly_flag,
-// os-reset_status, os-retype with the type's own name) and reads the volume again.
-func (s *Service) Act(ctx context.Context, c sites.Caller, id, name, status string, args any) error {
-	r, err := s.core.Index.Find(ctx, c, sites.Volume, id)
+// Deed is an action that is passed on to the site.
+type Deed struct {
+	Name string // Cinder's: os-set_bootable
+	Args any    // without ids
+	// Admin says that Cinder lets administrators do it only: it is done by the site's own account.
+	Admin bool
+	// Done, which may be nil, writes what the accepted action means into the row at once.
+	Done func(r *index.Resource) error
+}
+
+// Act passes an action on and reads the volume or snapshot again.
+func (s *Service) Act(ctx context.Context, c sites.Caller, kind sites.Kind, id string, d Deed) error {
+	r, err := s.core.Index.Find(ctx, c, kind, id)
 	if err != nil {
 		return err
 	}
+	collection := map[sites.Kind]string{sites.Volume: "volumes", sites.Snapshot: "snapshots"}[kind]
 	_, err = s.core.Run(ctx, c, r.ID, cascade.Verb{
-		Action: "volume." + name, Settle: true, Call: action(name, args),
-		Begin: func(_ *cascade.Tx, row *index.Resource) error {
-			if status != "" {
-				row.Status = status
+		Action: string(kind) + "." + d.Name, Settle: true,
+		Call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Reply, error) {
+			a := at.Adaptor
+			if d.Admin {
+				var err error
+				if a, err = at.Admin(ctx); err != nil {
+					return sites.Reply{}, err
+				}
 			}
-			return nil
+			return a.Do(ctx, sites.Request{Service: sites.BlockStorage, Method: "POST", Path: collection + "/" + string(bottom) + "/action", Body: sites.Body{d.Name: d.Args}})
+		},
+		Done: func(_ *cascade.Tx, row *index.Resource, _ sites.Reply) error {
+			if d.Done == nil {
+				return nil
+			}
+			row.Observed = maps.Clone(row.Observed)
+			if row.Observed == nil {
+				row.Observed = sites.Body{}
+			}
+			return d.Done(row)
 		},
 	})
 	return err
@@ -255,13 +390,13 @@ func (s *Service) Retype(ctx context.Context, c sites.Caller, id, newType, polic
 			}
 			return action("os-retype", args)(ctx, at, bottom)
 		},
-		Done: func(_ *cascade.Tx, row *index.Resource, _ sites.Reply) error {
+		Done: func(tx *cascade.Tx, row *index.Resource, _ sites.Reply) error {
 			var spec Spec
 			if err := row.Decode(&spec); err != nil {
 				return err
 			}
 			spec.Type, spec.TypeID = typ.Name, typ.ID
-			return row.Encode(spec)
+			return errors.Join(row.Encode(spec), s.core.Index.SetRefs(tx.Tx, row.ID, roleType, typ.ID))
 		},
 	})
 	return err
@@ -270,7 +405,8 @@ func (s *Service) Retype(ctx context.Context, c sites.Caller, id, newType, polic
 // UploadRequest is what a tenant asks of an image made of a volume.
 type UploadRequest struct {
 	Name, DiskFormat, ContainerFormat string
-	Force                             bool
+	Visibility                        string // "" is private
+	Force, Protected                  bool
 }
 
 // Upload makes an image of a volume at its site. The image's id there becomes its Top id.
@@ -279,7 +415,13 @@ func (s *Service) Upload(ctx context.Context, c sites.Caller, id string, req Upl
 	if err != nil {
 		return nil, nil, err
 	}
-	var image *index.Resource
+	if req.Visibility == "" {
+		req.Visibility = "private"
+	}
+	if req.Visibility == "public" && !c.Admin() {
+		return nil, nil, fault.New(fault.Forbidden, "cascade/volume.Upload", "Policy doesn't allow volume_extension:volume_actions:upload_public to be performed.")
+	}
+	var img *index.Resource
 	var told sites.Body
 	_, err = s.core.Run(ctx, c, r.ID, cascade.Verb{
 		Action: "volume.upload_image", Settle: true,
@@ -301,9 +443,12 @@ func (s *Service) Upload(ctx context.Context, c sites.Caller, id string, req Upl
 			}
 			tx.Caller = c
 			var err error
-			image, err = s.images.FromVolume(tx, ident.BottomID(made), row.Site, req.Name, row, req.DiskFormat, req.ContainerFormat)
+			img, err = s.images.FromVolume(tx, image.FromVolumeRequest{
+				Bottom: ident.BottomID(made), Volume: row, Name: req.Name, DiskFormat: req.DiskFormat, ContainerFormat: req.ContainerFormat,
+				Visibility: req.Visibility, Protected: req.Protected,
+			})
 			return err
 		},
 	})
-	return image, told, err
+	return img, told, err
 }

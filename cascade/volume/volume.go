@@ -6,11 +6,15 @@ package volume
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/compute"
+	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/sites"
@@ -28,8 +32,8 @@ type Spec struct {
 	Multiattach bool              `json:"multiattach,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	BottomZone  string            `json:"bottom_zone,omitempty"`
-	Readonly    bool              `json:"readonly,omitempty"`
-	Bootable    *bool             `json:"bootable,omitempty"`
+	// ForceDelete says that an administrator wants the end in any status.
+	ForceDelete bool `json:"force_delete,omitempty"`
 	// Extra are members of the request that Headwater does not know; they go down as they are.
 	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 }
@@ -40,14 +44,14 @@ type SnapshotSpec struct {
 	Force    bool                       `json:"force,omitempty"`
 	Metadata map[string]string          `json:"metadata,omitempty"`
 	Extra    map[string]json.RawMessage `json:"extra,omitempty"`
+	// ForceDelete says that an administrator wants the end in any status.
+	ForceDelete bool `json:"force_delete,omitempty"`
 }
 
 // TypeSpec is the desired state of a volume type.
 type TypeSpec struct {
 	Public     bool              `json:"public"`
 	ExtraSpecs map[string]string `json:"extra_specs,omitempty"`
-	// At names the sites that have the type.
-	At []ident.SiteID `json:"at,omitempty"`
 }
 
 // The roles of references.
@@ -68,7 +72,7 @@ type Placer interface {
 // Images are what a volume can be made from and be saved as.
 type Images interface {
 	Find(ctx context.Context, c sites.Caller, id string) (*index.Resource, error)
-	FromVolume(tx *cascade.Tx, bottom ident.BottomID, site ident.SiteID, name string, owner *index.Resource, diskFormat, containerFormat string) (*index.Resource, error)
+	FromVolume(tx *cascade.Tx, made image.FromVolumeRequest) (*index.Resource, error)
 }
 
 // Service is the volume vertical.
@@ -108,7 +112,7 @@ type source struct {
 	ties                    []placement.Tie
 	refs                    []index.Ref
 	minGiB                  int64
-	what                    string
+	minDisk                 int64 // of an image
 }
 
 // Create records a volume and the job that makes it.
@@ -121,11 +125,11 @@ func (s *Service) Create(ctx context.Context, c sites.Caller, req CreateRequest)
 	if req.SizeGiB == 0 {
 		req.SizeGiB = src.minGiB
 		if src.image != nil || src.minGiB == 0 {
-			return nil, fault.New(fault.BadRequest, op, "Invalid input received: size must be a positive integer of GiB.")
+			return nil, fault.New(fault.BadRequest, op, "Invalid input received: Volume size 'None' must be an integer and greater than 0")
 		}
 	}
-	if req.SizeGiB < src.minGiB {
-		return nil, fault.New(fault.BadRequest, op, "Invalid input received: Size of specified image or source %s must be at most the volume's %d GiB; it is %d.", src.what, req.SizeGiB, src.minGiB)
+	if err := errors.Join(src.checkSize(req.SizeGiB), checkMetadata(req.Metadata), s.fits(ctx, c.ProjectID, req.SizeGiB)); err != nil {
+		return nil, err
 	}
 	typ, err := s.typeFor(ctx, c, req.Type)
 	if err != nil {
@@ -135,7 +139,7 @@ func (s *Service) Create(ctx context.Context, c sites.Caller, req CreateRequest)
 	if src.image != nil {
 		want.Image = src.image.ID
 	}
-	d, err := s.placer.Choose(ctx, want)
+	d, err := s.choose(ctx, want, typ)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +152,58 @@ func (s *Service) Create(ctx context.Context, c sites.Caller, req CreateRequest)
 		refs = append(refs, index.Ref{To: typ.ID, Role: roleType})
 	}
 	return r, s.record(ctx, c, r, spec, refs)
+}
+
+// checkSize says in Cinder's words (cinder/volume/flows/api/create_volume.py) when a volume is smaller than what it is made of.
+func (src *source) checkSize(gib int64) error {
+	const op = "cascade/volume.Create"
+	switch {
+	case gib >= src.minGiB:
+		return nil
+	case src.image != nil && gib < src.minDisk:
+		return fault.New(fault.BadRequest, op, "Invalid input received: Volume size %dGB cannot be smaller than the image minDisk size %dGB.", gib, src.minDisk)
+	case src.image != nil:
+		return fault.New(fault.BadRequest, op, "Invalid input received: Size of specified image %dGB is larger than volume size %dGB.", src.minGiB, gib)
+	case src.snapshot != nil:
+		return fault.New(fault.BadRequest, op, "Invalid input received: Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", gib, src.minGiB)
+	default:
+		return fault.New(fault.BadRequest, op, "Invalid input received: Volume size '%d'GB cannot be smaller than original volume size %dGB. They must be >= original volume size.", gib, src.minGiB)
+	}
+}
+
+// fits holds a volume's size against the project's limit for each.
+func (s *Service) fits(ctx context.Context, project string, gib int64) error {
+	all, err := s.core.Quota.Figures(ctx, project)
+	if err != nil {
+		return err
+	}
+	if limit := all["per_volume_gigabytes"].Limit; limit >= 0 && gib > limit {
+		return fault.New(fault.OverQuota, "cascade/volume", "Requested volume size %dG is larger than maximum allowed limit %dG.", gib, limit)
+	}
+	return nil
+}
+
+// choose picks the site; a volume type that few sites have decides as a reference does.
+func (s *Service) choose(ctx context.Context, want placement.Want, typ *index.Resource) (placement.Decision, error) {
+	if typ == nil {
+		return s.placer.Choose(ctx, want)
+	}
+	bound, err := s.core.Bindings.OfTop(ctx, typ.ID)
+	if err != nil {
+		return placement.Decision{}, err
+	}
+	var at []string
+	for _, b := range bound {
+		at = append(at, string(b.Site))
+	}
+	if len(at) == 1 {
+		want.Ties = append(slices.Clone(want.Ties), placement.Tie{ID: typ.ID, Kind: sites.VolumeType, Site: bound[0].Site})
+	}
+	d, err := s.placer.Choose(ctx, want)
+	if err == nil && !slices.Contains(at, string(d.Site)) {
+		err = fault.New(fault.Conflict, "cascade/volume.Create", "Site %s has no volume type %s; those that have it: %s.", d.Site, typ.Name, strings.Join(at, ", "))
+	}
+	return d, err
 }
 
 func (s *Service) record(ctx context.Context, c sites.Caller, r *index.Resource, spec Spec, refs []index.Ref) error {
@@ -221,7 +277,7 @@ func (s *Service) source(ctx context.Context, c sites.Caller, req CreateRequest)
 		if snap.Status != "available" {
 			return nil, fault.New(fault.BadRequest, op, "Invalid snapshot: Originating snapshot status must be one of 'available' values")
 		}
-		src.snapshot, src.minGiB, src.what = snap, spec.SizeGiB, "snapshot "+string(snap.ID)
+		src.snapshot, src.minGiB = snap, spec.SizeGiB
 		src.tie(snap, roleSnapshot)
 	case req.SourceID != "":
 		vol, err := s.core.Index.Find(ctx, c, sites.Volume, req.SourceID)
@@ -235,7 +291,7 @@ func (s *Service) source(ctx context.Context, c sites.Caller, req CreateRequest)
 		if vol.Status != "available" && vol.Status != "in-use" {
 			return nil, fault.New(fault.BadRequest, op, "Invalid volume: Originating volume status must be available or in-use; it is %s.", vol.Status)
 		}
-		src.volume, src.minGiB, src.what = vol, spec.SizeGiB, "volume "+string(vol.ID)
+		src.volume, src.minGiB = vol, spec.SizeGiB
 		src.tie(vol, roleSource)
 	}
 	return src, nil
@@ -252,7 +308,7 @@ func (s *Service) fromImage(ctx context.Context, c sites.Caller, id string, src 
 		return fault.New(fault.BadRequest, "cascade/volume.Create", "Invalid image identifier or unable to access requested image.")
 	}
 	if img.Status != "active" {
-		return fault.New(fault.BadRequest, "cascade/volume.Create", "Invalid input received: Image %s is not active.", img.ID)
+		return fault.New(fault.BadRequest, "cascade/volume.Create", "Image %s is not active.", img.ID)
 	}
 	var spec struct {
 		MinDisk int64  `json:"min_disk"`
@@ -261,7 +317,7 @@ func (s *Service) fromImage(ctx context.Context, c sites.Caller, id string, src 
 	if err := img.Decode(&spec); err != nil {
 		return err
 	}
-	src.image, src.minGiB, src.what = img, spec.MinDisk, "image "+string(img.ID)
+	src.image, src.minGiB, src.minDisk = img, spec.MinDisk, spec.MinDisk
 	if spec.Size != nil {
 		src.minGiB = max(src.minGiB, (*spec.Size+1<<30-1)>>30)
 	}
@@ -274,10 +330,12 @@ func (s *Service) typeFor(ctx context.Context, c sites.Caller, nameOrID string) 
 	if nameOrID == "" {
 		return nil, nil
 	}
-	if r, err := s.core.Index.Find(ctx, c, sites.VolumeType, nameOrID); err == nil {
+	if r, err := s.core.Index.Find(ctx, c, sites.VolumeType, nameOrID); err == nil && TypeVisible(c, r) {
 		return r, nil
 	}
-	rows, err := s.core.Index.List(ctx, index.Query{Kind: sites.VolumeType, In: map[index.Field][]string{index.ByName: {nameOrID}}, Limit: 1})
+	rows, err := s.core.Index.List(ctx, index.Query{
+		Kind: sites.VolumeType, In: map[index.Field][]string{index.ByName: {nameOrID}}, Limit: 1, Match: func(r *index.Resource) bool { return TypeVisible(c, r) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -285,6 +343,13 @@ func (s *Service) typeFor(ctx context.Context, c sites.Caller, nameOrID string) 
 		return nil, fault.New(fault.NotFound, "cascade/volume", "Volume type %s could not be found.", nameOrID)
 	}
 	return rows[0], nil
+}
+
+// TypeVisible reports whether the caller may see a volume type: which projects of a site may use a private one is
+// the site's own, so at Top only administrators see it.
+func TypeVisible(c sites.Caller, r *index.Resource) bool {
+	var spec TypeSpec
+	return c.Admin() || r.Decode(&spec) == nil && spec.Public
 }
 
 // ForServers is the Service as servers use it.
@@ -322,6 +387,11 @@ func (s ForServers) Create(tx *cascade.Tx, want compute.VolumeRequest) (*index.R
 		}
 		spec.Type, spec.TypeID = typ.Name, typ.ID
 		refs = append(refs, index.Ref{To: typ.ID, Role: roleType})
+	}
+	for _, ref := range refs {
+		if err := usable(tx, ref.To); err != nil {
+			return nil, err
+		}
 	}
 	zone, err := s.placer.BottomZone(tx.Context(), want.Zone, want.Site, sites.BlockStorage)
 	if err != nil {

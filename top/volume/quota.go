@@ -1,7 +1,9 @@
 package volume
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -82,12 +84,21 @@ func (h *Handler) setQuota(c echo.Context) error {
 	delete(in, "tenant_id")
 	delete(in, "force")
 	limits := map[string]int64{}
-	for name := range in {
+	for _, name := range slices.Sorted(maps.Keys(in)) {
 		var n wire.Int
 		if err := in.Take(name, &n); err != nil {
 			return err
 		}
 		limits[name] = int64(n)
+		if !slices.Contains(volume.QuotaNames(), name) {
+			return wire.BadRequest("Bad key(s) in quota set: %s", name)
+		}
+		if n < -1 {
+			return wire.BadRequest("Invalid input for field/attribute %s. Value: %d. %d is less than the minimum of -1", name, n, n)
+		}
+	}
+	if len(limits) == 0 {
+		return wire.BadRequest("Invalid input for field/attribute quota_set. It names no quota.")
 	}
 	target, err := mayQuota(c, "update_quota")
 	if err != nil {
@@ -116,7 +127,10 @@ func (h *Handler) listTypes(c echo.Context) error {
 	if err := auth.From(c).Require("get_volume_type", ""); err != nil {
 		return err
 	}
-	rows, err := h.service.List(c.Request().Context(), index.Query{Kind: sites.VolumeType, Sort: []index.Sort{{Field: index.ByName}}})
+	caller := auth.From(c).Caller()
+	rows, err := h.service.List(c.Request().Context(), index.Query{
+		Kind: sites.VolumeType, Shared: true, Sort: []index.Sort{{Field: index.ByName}}, Match: func(r *index.Resource) bool { return volume.TypeVisible(caller, r) },
+	})
 	if err != nil {
 		return err
 	}
@@ -141,11 +155,11 @@ func (h *Handler) findType(c echo.Context) (*index.Resource, error) {
 	if id == "default" {
 		id = "__DEFAULT__" // Cinder's own, since Train
 	}
-	if r, err := h.service.Find(c.Request().Context(), who.Caller(), sites.VolumeType, id); err == nil || c.Param("id") != "default" {
-		return r, err
+	if r, err := h.service.Find(c.Request().Context(), who.Caller(), sites.VolumeType, id); err == nil && volume.TypeVisible(who.Caller(), r) {
+		return r, nil
 	}
 	r, err := h.service.FindType(c.Request().Context(), who.Caller(), id)
-	if fault.Is(err, fault.NotFound) {
+	if fault.Is(err, fault.NotFound) && c.Param("id") == "default" {
 		err = fault.New(fault.NotFound, "top/volume.findType", "Default volume type can not be found.")
 	}
 	return r, err
@@ -174,5 +188,5 @@ func (h *Handler) typeSpecs(c echo.Context) error {
 	if err := r.Decode(&spec); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, map[string]any{"extra_specs": texts(spec.ExtraSpecs)})
+	return c.JSON(http.StatusOK, map[string]any{"extra_specs": shownSpecs(auth.From(c).Caller(), spec)})
 }

@@ -24,9 +24,12 @@ func (h *Handler) createSnapshot(c echo.Context) error {
 	var name, description *string
 	var force wire.Bool
 	err = in.TakeAll(wire.Field{Key: "volume_id", Into: &req.VolumeID}, wire.Field{Key: "name", Into: &name}, wire.Field{Key: "display_name", Into: &name},
-		wire.Field{Key: "description", Into: &description}, wire.Field{Key: "force", Into: &force}, wire.Field{Key: "metadata", Into: &req.Metadata})
+		wire.Field{Key: "description", Into: &description}, wire.Field{Key: "display_description", Into: &description}, wire.Field{Key: "force", Into: &force}, wire.Field{Key: "metadata", Into: &req.Metadata})
 	if err != nil {
 		return err
+	}
+	if len(in) > 0 {
+		return unexpected("snapshot", in)
 	}
 	if req.VolumeID == "" {
 		return wire.BadRequest("Invalid input for field/attribute snapshot. 'volume_id' is a required property")
@@ -133,32 +136,21 @@ func (h *Handler) setMetadata(kind sites.Kind, replace bool) echo.HandlerFunc {
 	}
 }
 
+// changeMetadata changes metadata as they are inside the transaction, so that two changes at once both count.
 func (h *Handler) changeMetadata(c echo.Context, kind sites.Kind, change func(map[string]string) (map[string]string, error), view func(map[string]string) any) error {
 	r, err := h.find(c, kind, "update")
 	if err != nil {
 		return err
 	}
-	meta, err := metadataOf(r)
-	if err != nil {
-		return err
-	}
-	if meta, err = change(meta); err != nil {
-		return err
-	}
-	for k, v := range meta {
-		if k == "" || len(k) > maxName || len(v) > maxName {
-			return wire.BadRequest("Metadata keys have 1 to %d characters, values at most %d.", maxName, maxName)
-		}
-		if k == sites.MetadataMarker {
-			return fault.New(fault.BadRequest, "top/volume", "The metadata key %q is Headwater's own.", k)
-		}
-	}
-	_, err = h.service.Update(c.Request().Context(), auth.From(c).Caller(), kind, string(r.ID), volume.Change{Metadata: meta})
-	if err != nil {
+	if r, err = h.service.Update(c.Request().Context(), auth.From(c).Caller(), kind, string(r.ID), volume.Change{Metadata: change}); err != nil {
 		return err
 	}
 	if view == nil {
 		return c.NoContent(http.StatusOK)
+	}
+	meta, err := metadataOf(r)
+	if err != nil {
+		return err
 	}
 	return c.JSON(http.StatusOK, view(meta))
 }

@@ -1,7 +1,9 @@
 package volume
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -30,25 +32,41 @@ func (h *Handler) viewVolume(c echo.Context, r *index.Resource) (map[string]any,
 		"multiattach": spec.Multiattach, "snapshot_id": nil, "source_volid": nil, "migration_status": nil,
 	}
 	maps.Copy(out, r.Observed)
+	meta := maps.Clone(texts(spec.Metadata))
+	if shown, ok := r.Observed["metadata"].(map[string]any); ok {
+		for k, v := range shown {
+			meta[k] = fmt.Sprint(v)
+		}
+	}
 	for name, minor := range since {
 		if !version(c).AtLeast(minor) {
 			delete(out, name)
 		}
 	}
 	if auth.From(c).Caller().Admin() {
-		maps.Copy(out, r.ObservedAdmin)
+		for name, v := range r.ObservedAdmin {
+			if version(c).AtLeast(since[name]) {
+				out[name] = v
+			}
+		}
+	} else {
+		delete(out, "migration_status")
 	}
 	versioned, bare := h.endpoint(c)
 	for k, v := range map[string]any{
 		"id": string(r.ID), "name": r.Name, "description": orNil(r.Description), "size": spec.SizeGiB, "status": r.Status,
-		"metadata": texts(spec.Metadata), "availability_zone": zoneOf(r), "volume_type": orNil(spec.Type), "user_id": r.UserID,
+		"metadata": meta, "availability_zone": zoneOf(r), "volume_type": orNil(spec.Type), "user_id": r.UserID,
 		"created_at": wire.Micros(r.CreatedAt), "updated_at": wire.Micros(r.UpdatedAt), "os-vol-tenant-attr:tenant_id": r.ProjectID,
 		"links": wire.SelfLinks(versioned, bare, "volumes", string(r.ID)),
 	} {
 		out[k] = v
 	}
 	if version(c).AtLeast(63) {
-		out["volume_type_id"] = orNil(string(spec.TypeID))
+		if spec.TypeID != "" {
+			out["volume_type_id"] = string(spec.TypeID)
+		} else if id, _ := out["volume_type_id"].(string); id == "" {
+			out["volume_type_id"] = nil
+		}
 	}
 	if spec.Snapshot != "" {
 		out["snapshot_id"] = string(spec.Snapshot)
@@ -115,10 +133,24 @@ func viewType(c echo.Context, r *index.Resource) (map[string]any, error) {
 	out := map[string]any{
 		"id": string(r.ID), "name": r.Name, "description": orNil(r.Description), "is_public": spec.Public, "os-volume-type-access:is_public": spec.Public,
 	}
-	if auth.From(c).Caller().Admin() {
-		out["extra_specs"], out["qos_specs_id"] = texts(spec.ExtraSpecs), nil
+	caller := auth.From(c).Caller()
+	out["extra_specs"] = shownSpecs(caller, spec)
+	if caller.Admin() {
+		out["qos_specs_id"] = nil
 	}
 	return out, nil
+}
+
+// shownSpecs are the extra specs of a type that the caller may read: all for an administrator, else those that
+// Cinder calls user visible (cinder/api/extensions.py, USER_VISIBLE_EXTRA_SPECS).
+func shownSpecs(caller sites.Caller, spec volume.TypeSpec) map[string]string {
+	out := maps.Clone(texts(spec.ExtraSpecs))
+	if !caller.Admin() {
+		maps.DeleteFunc(out, func(k, _ string) bool {
+			return !slices.Contains([]string{"RESKEY:availability_zones", "multiattach", "replication_enabled"}, k)
+		})
+	}
+	return out
 }
 
 // kindRule is the rule's noun for a kind.

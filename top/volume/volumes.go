@@ -2,19 +2,32 @@ package volume
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/volume"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/auth"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
 
-// maxName is the length of Cinder's names and descriptions.
-const maxName = 255
+// maxName is the length of Cinder's names and descriptions; maxSize the greatest number of GiB that it takes.
+const (
+	maxName = 255
+	maxSize = 1<<31 - 1
+)
+
+// unexpected is the fault for members that Cinder's schema does not have.
+func unexpected(field string, in wire.Members) error {
+	names := slices.Sorted(maps.Keys(in))
+	return wire.BadRequest("Invalid input for field/attribute %s. Additional properties are not allowed ('%s' was unexpected)", field, strings.Join(names, "', '"))
+}
 
 func checkText(name, value string) error {
 	if len(value) > 4*maxName || len([]rune(value)) > maxName {
@@ -41,24 +54,30 @@ func (h *Handler) createVolume(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, member := range []string{"status", "attach_status", "user_id", "project_id", "consistencygroup_id", "source_replica"} {
+	for _, member := range []string{"status", "attach_status", "user_id", "project_id", "source_replica"} {
 		delete(in, member) // sent by old clients, without meaning since v2
 	}
-	var hints map[string]any
-	if err := rest.Take("OS-SCH-HNT:scheduler_hints", &hints); err != nil {
+	if req.Extra = known(in); bool(multi) {
+		return wire.BadRequest("multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. Contact your administrator to create a multiattach enabled volume type and use it to create multiattach volumes.")
+	}
+	for member, what := range map[string]string{"group_id": "Groups of volumes", "consistencygroup_id": "Groups of volumes", "backup_id": "Volumes made of backups"} {
+		if _, there := req.Extra[member]; there {
+			return wire.BadRequest("Invalid input for field/attribute %s. %s are not offered here.", member, what)
+		}
+	}
+	if len(req.Extra) > 0 && version(c).AtLeast(53) {
+		return unexpected("volume", in)
+	}
+	if req.Spread, err = hint(rest); err != nil {
 		return err
 	}
-	_, req.Spread = hints["headwater:spread"]
 	if size != nil {
-		if req.SizeGiB = int64(*size); req.SizeGiB <= 0 {
-			return wire.BadRequest("Invalid input for field/attribute size. Value: %d. It must be a positive number of GiB.", req.SizeGiB)
+		if req.SizeGiB = int64(*size); req.SizeGiB <= 0 || req.SizeGiB > maxSize {
+			return wire.BadRequest("Invalid input for field/attribute size. Value: %d. It must be a number of GiB from 1 to %d.", req.SizeGiB, int64(maxSize))
 		}
 	}
 	req.Name, req.Description, req.Zone, req.Type = first(name, display), first(description), first(zone), first(typ)
-	req.ImageID, req.SnapshotID, req.SourceID, req.Multiattach = first(image, imageID), first(snapshot), first(source), bool(multi)
-	if req.Extra = known(in); len(req.Metadata) > 128 {
-		return wire.BadRequest("Metadata has more than 128 items.")
-	}
+	req.ImageID, req.SnapshotID, req.SourceID = first(image, imageID), first(snapshot), first(source)
 	for field, value := range map[string]string{"name": req.Name, "description": req.Description} {
 		if err := checkText(field, value); err != nil {
 			return err
@@ -75,6 +94,27 @@ func (h *Handler) createVolume(c echo.Context) error {
 	return h.answerVolume(c, http.StatusAccepted, r)
 }
 
+// hint reads the scheduler hints. Those of Cinder's name volumes of one site, which does not heed them for an
+// ordinary volume of ours: they are refused, not dropped.
+func hint(rest wire.Members) (spread bool, err error) {
+	for _, key := range []string{"OS-SCH-HNT:scheduler_hints", "os:scheduler_hints"} {
+		var hints map[string]any
+		if err := rest.Take(key, &hints); err != nil {
+			return false, err
+		}
+		for name := range hints {
+			if name != "headwater:spread" {
+				return false, wire.BadRequest("Invalid input for field/attribute %s. The hint %s is not offered here.", key, name)
+			}
+			spread = true
+		}
+	}
+	if len(rest) > 0 {
+		return false, unexpected("volume", rest)
+	}
+	return spread, nil
+}
+
 // known drops members that are null: they say nothing.
 func known(in wire.Members) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
@@ -86,10 +126,11 @@ func known(in wire.Members) map[string]json.RawMessage {
 	return out
 }
 
+// first is the first text that says something, without the white space around it, which Cinder takes away.
 func first(values ...*string) string {
 	for _, v := range values {
 		if v != nil && *v != "" {
-			return *v
+			return strings.TrimSpace(*v)
 		}
 	}
 	return ""
@@ -130,12 +171,19 @@ func (h *Handler) update(kind sites.Kind) echo.HandlerFunc {
 			return err
 		}
 		var ch volume.Change
+		var meta map[string]string
 		var display, displayDescription *string
 		err = in.TakeAll(wire.Field{Key: "name", Into: &ch.Name}, wire.Field{Key: "description", Into: &ch.Description},
 			wire.Field{Key: "display_name", Into: &display}, wire.Field{Key: "display_description", Into: &displayDescription},
-			wire.Field{Key: "metadata", Into: &ch.Metadata})
+			wire.Field{Key: "metadata", Into: &meta})
 		if err != nil {
 			return err
+		}
+		if len(in) > 0 {
+			return unexpected(string(kind), in)
+		}
+		if meta != nil {
+			ch.Metadata = func(map[string]string) (map[string]string, error) { return meta, nil }
 		}
 		if ch.Name == nil {
 			ch.Name = display
@@ -145,6 +193,7 @@ func (h *Handler) update(kind sites.Kind) echo.HandlerFunc {
 		}
 		for field, value := range map[string]*string{"name": ch.Name, "description": ch.Description} {
 			if value != nil {
+				*value = strings.TrimSpace(*value)
 				if err := checkText(field, *value); err != nil {
 					return err
 				}
@@ -183,6 +232,9 @@ func isTrue(s string) bool { return s == "True" || s == "true" || s == "1" }
 
 // summary handles GET /volumes/summary (3.12).
 func (h *Handler) summary(c echo.Context) error {
+	if !version(c).AtLeast(12) {
+		return fault.New(fault.NotFound, "top/volume.summary", "Volume summary could not be found.")
+	}
 	who := auth.From(c)
 	if err := who.Require("get_volume", ""); err != nil {
 		return err
@@ -197,16 +249,22 @@ func (h *Handler) summary(c echo.Context) error {
 		return err
 	}
 	var size int64
+	values := map[string][]string{}
 	for _, r := range rows {
 		var spec volume.Spec
 		if err := r.Decode(&spec); err != nil {
 			return err
 		}
 		size += spec.SizeGiB
+		for k, v := range spec.Metadata {
+			if !slices.Contains(values[k], v) {
+				values[k] = append(values[k], v)
+			}
+		}
 	}
 	out := map[string]any{"total_count": len(rows), "total_size": size}
 	if version(c).AtLeast(36) {
-		out["metadata"] = map[string]any{}
+		out["metadata"] = values
 	}
 	return c.JSON(http.StatusOK, map[string]any{"volume-summary": out})
 }
