@@ -11,6 +11,9 @@ import (
 	"github.com/headwater-cloud/headwater/sites/emulator"
 )
 
+// SitePassword is of the administrators of emulated sites.
+const SitePassword = "emulated-Secret-2"
+
 // Site is an emulated cloud in the test's own process, so that it outlives every Top.
 type Site struct {
 	*emulator.Cloud
@@ -21,6 +24,7 @@ type Site struct {
 // Emulate starts an emulated cloud that ends with the test. Requests, when not nil, stands before it.
 func Emulate(t testing.TB, cfg emulator.Config, before func(http.Handler) http.Handler) *Site {
 	t.Helper()
+	cfg.AdminPassword = SitePassword
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +86,6 @@ func (p *Top) zones(t testing.TB, c *Client) string {
 func (p *Top) AddEmulated(t testing.TB, list ...*Site) {
 	t.Helper()
 	for _, s := range list {
-		p.AddSite(t, s.Name, "", Account(s.AuthURL, s.Name, "admin", "secret"))
+		p.AddSite(t, s.Name, "", Account(s.AuthURL, s.Name, "admin", SitePassword))
 	}
 }
