@@ -121,6 +121,9 @@ func TestRefusedChange(t *testing.T) {
 	}
 	s.do(200, "PUT", "networks/"+net, object{"network": object{"name": "m"}})
 	s.until("the refusal to be noted", noted)
+	if f, _ := s.do(200, "GET", "networks/"+net, nil)["headwater:fault"].(object); f["site"] != "east" || f["code"] != 403.0 {
+		t.Errorf("the refusal shows as %v", f)
+	}
 	s.do(200, "PUT", "networks/"+net, object{"network": object{"name": "o"}})
 	s.until("the change to be carried out", func() bool { return !noted() })
 }

@@ -46,6 +46,9 @@ func (v *viewer) common(r *row, c network.Common) view {
 	out["tenant_id"], out["project_id"] = r.ProjectID, r.ProjectID
 	out["created_at"], out["updated_at"], out["revision_number"] = wire.Time(r.CreatedAt), wire.Time(r.UpdatedAt), r.Version
 	out["tags"] = list(c.Tags)
+	if f := r.Fault; f != nil { // what Neutron has no word for: why a site did not do what was accepted
+		out["headwater:fault"] = view{"code": f.Code, "message": f.Message, "site": f.Site, "created": wire.Time(f.At)}
+	}
 	return out
 }
 
