@@ -100,7 +100,7 @@ func TestPausedReplica(t *testing.T) {
 		once := sync.OnceFunc(func() { close(paused) })
 		g := w.gates[0]
 		g.catch(func(inner http.Handler, rw http.ResponseWriter, r *http.Request) bool {
-			if r.Method != "POST" || !strings.HasSuffix(r.URL.Path, p.call) || stopped != nil {
+			if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, p.call) || stopped != nil {
 				return false
 			}
 			for _, top := range tops {
