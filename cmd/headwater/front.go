@@ -58,7 +58,7 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 			{Prefix: "/identity", Dialect: faultjson.Identity, Routes: ids.Routes, Audited: true},
 			{Prefix: "/compute", Dialect: faultjson.Compute, Routes: computes.Routes},
 			{Prefix: "/network", Dialect: faultjson.Network, Routes: topnetwork.New(topnetwork.Config{Service: t.network, Auth: a, Ages: t.compute, PublicURL: t.cfg.PublicURL}).Routes},
-			{Prefix: "/image", Dialect: faultjson.Image, MaxBody: -1, Routes: topimage.New(topimage.Config{Service: t.image, Auth: a, PublicURL: t.cfg.PublicURL}).Routes},
+			{Prefix: "/image", Dialect: faultjson.Image, Streams: topimage.Streams, Routes: topimage.New(topimage.Config{Service: t.image, Auth: a, PublicURL: t.cfg.PublicURL}).Routes},
 			{Prefix: "/volume", Dialect: faultjson.Volume, Routes: topvolume.New(topvolume.Config{Service: t.volume, Auth: a, Zones: t.placer, Sites: t.registry, PublicURL: t.cfg.PublicURL}).Routes},
 			{Prefix: "/v1", Dialect: faultjson.Operator, Routes: operator.Routes, Audited: true},
 			{Prefix: "/docs", Dialect: faultjson.Operator, Routes: operator.Docs},

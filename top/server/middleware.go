@@ -150,14 +150,11 @@ func (s *Server) pinSite(next echo.HandlerFunc) echo.HandlerFunc {
 
 // limitBody refuses bodies over the service's limit, before and while they are read.
 func (s *Server) limitBody(m Mount) echo.MiddlewareFunc {
-	limit := m.MaxBody
-	if limit == 0 {
-		limit = s.cfg.MaxBody
-	}
+	limit := s.cfg.MaxBody
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			if limit < 0 || r.Body == nil {
+			if r.Body == nil || m.Streams != nil && m.Streams(r) {
 				return next(c)
 			}
 			if r.ContentLength > limit {
@@ -242,13 +239,13 @@ func attemptedLogin(r *http.Request, err error) bool {
 	return strings.HasSuffix(r.URL.Path, "/auth/tokens") && !(errors.As(err, &e) && e.RetryAfter > 0)
 }
 
-// storable cuts a path to what is worth keeping, and takes out what a database refuses as text.
+// storable cuts a path to what is worth keeping.
 func storable(path string) string {
 	const most = 255
 	if len(path) > most {
 		path = path[:most]
 	}
-	return strings.ReplaceAll(strings.ToValidUTF8(path, "?"), "\x00", "?")
+	return strings.ToValidUTF8(path, "?") // a character may have been cut
 }
 
 // renderError is echo's error handler: every fault in the dialect of the service that was asked.

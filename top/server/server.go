@@ -32,8 +32,9 @@ type Mount struct {
 	Dialect faultjson.Dialect
 	// Routes registers its routes, whose paths begin below Prefix.
 	Routes func(*echo.Group)
-	// MaxBody is the greatest request body in bytes; 0 means Config.MaxBody, -1 no limit (image data).
-	MaxBody int64
+	// Streams, when set, tells the requests whose body may have any size and take any time: image data. The
+	// service's other requests, which are read whole into memory, keep to Config.MaxBody.
+	Streams func(*http.Request) bool
 	// Audited has every request that changes something recorded; services that record their verbs themselves say false.
 	Audited bool
 }
@@ -51,7 +52,7 @@ type Config struct {
 	CertFile, KeyFile string
 	// PublicURL is how clients reach Top, without a trailing slash; "" takes it from each request.
 	PublicURL string
-	// MaxBody is the greatest request body in bytes where a Mount says nothing.
+	// MaxBody is the greatest request body in bytes.
 	MaxBody int64
 	// BodyTime is how long a client may take to send a request body that is not image data.
 	BodyTime time.Duration
