@@ -52,7 +52,7 @@ func (h *Handler) tables() []*collection {
 		{
 			path: "ports", singular: "port", plural: "ports", kind: sites.Port, attrs: portAttributes(),
 			columns: columns(map[string]index.Field{"network_id": index.ByParent, "device_id": index.ByDevice}),
-			visible: addressed, make: s.CreatePorts, update: s.UpdatePort, end: s.DeletePort, view: viewPorts,
+			make:    s.CreatePorts, update: s.UpdatePort, end: s.DeletePort, view: viewPorts,
 		},
 		{
 			path: "routers", singular: "router", plural: "routers", kind: sites.Router, attrs: routerAttributes(), columns: columns(nil),
@@ -82,18 +82,8 @@ func (h *Handler) tables() []*collection {
 	}
 }
 
-// addressed hides what a site has yet to give an address: to its tenant it is not there before its create is answered.
-func addressed(r *row) bool {
-	if r.State != index.Creating || r.Observed != nil {
-		return true
-	}
-	switch r.Kind {
-	case sites.FloatingIP:
-		return false
-	default:
-		return true
-	}
-}
+// addressed hides a floating IP that has no address yet: to its tenant it is not there before its create is answered.
+func addressed(r *row) bool { return r.State != index.Creating || r.Observed != nil }
 
 // render shows rows as the caller may see them, cut down to the fields asked for.
 func (h *Handler) render(c echo.Context, col *collection, rows []*row) ([]view, error) {
