@@ -232,8 +232,9 @@ func TestServeTLS(t *testing.T) {
 		VerifyConnection:   func(cs tls.ConnectionState) error { serial = cs.PeerCertificates[0].SerialNumber.Int64(); return nil },
 	}}}
 	for want := range int64(2) {
-		want++
-		certificate(t, dir, want)
+		if want++; want > 1 { // the first one is there: writing it again could meet Serve as it reads
+			certificate(t, dir, want)
+		}
 		resp, err := client.Get("https://" + ln.Addr().String() + "/healthz")
 		if err != nil {
 			t.Fatal(err)
