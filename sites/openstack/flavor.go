@@ -51,7 +51,7 @@ func (a *Adaptor) EnsureFlavor(ctx context.Context, f sites.FlavorInfo, projects
 // makeFlavor creates a flavor, or finds it when another made it first.
 func (a *Adaptor) makeFlavor(ctx context.Context, f sites.FlavorInfo) (sites.FlavorInfo, error) {
 	body := sites.Body{"name": f.Name, "vcpus": f.VCPUs, "ram": f.RAM, "disk": f.Disk, "OS-FLV-EXT-DATA:ephemeral": f.Ephemeral, "swap": f.Swap,
-		"os-flavor-access:is_public": f.Public, "id": "auto"}
+		"os-flavor-access:is_public": f.Public} // without an id the site makes one; "auto" is the client's word, and would be the id itself
 	if f.ID != "" {
 		body["id"] = string(f.ID)
 	}
