@@ -233,71 +233,38 @@ func (s *Service) gatewayFree(tx *cascade.Tx, r *index.Resource) error {
 	return nil
 }
 
-// gatewayFirst is for a router that is at no site yet: with a gateway it gets there now.
+// gatewayFirst is for a router that is at no site yet: it gets there now, first
+// without the gateway, so that a gateway which the site refuses leaves a router and its legs that work.
 func (s *Service) gatewayFirst(ctx context.Context, caller sites.Caller, r *index.Resource, c Change, external *index.Resource, g *Gateway) (*index.Resource, error) {
 	site, err := s.routerSite(ctx, caller, r, external)
 	if err != nil {
 		return nil, err
 	}
-	var row *index.Resource
 	err = s.core.Commit(ctx, caller, "router.gateway", func(tx *cascade.Tx) error {
-		var err error
-		if row, err = changing(tx, sites.Router, c); err != nil {
+		row, err := changing(tx, sites.Router, c)
+		if err != nil {
 			return err
+		}
+		if external != nil {
+			return tx.Place(site, row.ID)
 		}
 		if err := s.writeGateway(tx, row, g); err != nil {
 			return err
 		}
-		if err := tx.Changed(row); err != nil || external == nil {
-			return err
-		}
-		if row.Site == site {
-			return nil
-		}
-		if err := tx.Place(site, row.ID); err != nil {
-			return err
-		}
-		row, err = tx.Load(row.ID)
-		return err
+		return tx.Changed(row)
 	})
+	if err == nil && external != nil {
+		_, err = s.ensureNow(ctx, site, r.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.core.Index.Get(ctx, r.ID)
 	if err != nil || external == nil {
 		return row, err
 	}
-	bottom, err := s.ensureNow(ctx, site, row.ID)
-	if err == nil {
-		// A worker may have made the router from the row as it was before the gateway.
-		if row, err = s.core.Index.Get(ctx, row.ID); err == nil {
-			err = s.core.Push(ctx, row)
-		}
-	}
-	if err != nil {
-		return nil, s.ungateway(ctx, row, err)
-	}
-	return s.core.Refresh(ctx, row, site, bottom)
-}
-
-// ungateway takes the wish for a gateway back after the site refused it.
-func (s *Service) ungateway(ctx context.Context, r *index.Resource, cause error) error {
-	if !refused(cause) {
-		return cause
-	}
-	err := s.core.Internal(context.WithoutCancel(ctx), func(tx *cascade.Tx) error {
-		row, err := tx.Load(r.ID)
-		if err != nil {
-			return err
-		}
-		if row.State == index.Failed {
-			row.State, row.Status, row.Fault = index.Live, "ACTIVE", nil
-		}
-		if err := s.writeGateway(tx, row, nil); err != nil {
-			return err
-		}
-		return tx.Changed(row)
-	})
-	if err != nil {
-		return err
-	}
-	return cause
+	c.Revision = nil // checked
+	return s.gatewayAtSite(ctx, caller, row, c, external, g)
 }
 
 // routerSite chooses where a router with a gateway goes: where what it is connected to lives, else where the external network is.

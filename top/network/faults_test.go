@@ -127,3 +127,29 @@ func TestRefusedChange(t *testing.T) {
 	s.do(200, "PUT", "networks/"+net, object{"network": object{"name": "o"}})
 	s.until("the change to be carried out", func() bool { return !noted() })
 }
+
+// A gateway that a site refuses leaves the router as it was, with legs that work.
+func TestRefusedGateway(t *testing.T) {
+	t.Parallel()
+	s, _ := emulated(t, "east")
+	external := text(s.items("networks?router:external=true")[0], "id")
+	net := s.do(201, "POST", "networks", object{"network": object{}})
+	sub := s.do(201, "POST", "subnets", object{"subnet": object{"network_id": net["id"], "ip_version": 4, "cidr": "10.0.0.0/24"}})
+	router := text(s.do(201, "POST", "routers", object{"router": object{}}), "id")
+	leg := text(s.do(200, "PUT", "routers/"+router+"/add_router_interface", object{"subnet_id": sub["id"]}), "port_id")
+	refused := object{"network_id": external, "external_fixed_ips": []any{object{"ip_address": "203.0.113.9"}}}
+	if status, out := s.call("p1-member", "PUT", "routers/"+router, object{"router": object{"external_gateway_info": refused}}); status < 400 || status >= 500 {
+		t.Fatalf("a gateway address that the site does not give: %d %v", status, out)
+	}
+	if r := s.do(200, "GET", "routers/"+router, nil); r["external_gateway_info"] != nil || r["status"] != "ACTIVE" {
+		t.Errorf("router after the refusal: %v", r)
+	}
+	r := s.do(200, "PUT", "routers/"+router, object{"router": object{"external_gateway_info": object{"network_id": external}}})
+	if r["external_gateway_info"] == nil {
+		t.Errorf("router with a gateway that is given: %v", r)
+	}
+	s.until("the leg to be made", func() bool {
+		p, err := s.core.Index.Get(t.Context(), ident.TopID(leg))
+		return err == nil && p.Observed != nil && p.Status != "ERROR"
+	})
+}
