@@ -11,6 +11,7 @@ import (
 	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/integration/topproc"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/top/server"
 )
 
 // The secrets that tenants and operators send; none may be in a log.
@@ -20,10 +21,10 @@ const (
 )
 
 // changing are the routes that take a body, once for each spelling of a path that matters.
-func changing() []route {
-	var out []route
+func changing() []server.Route {
+	var out []server.Route
 	for _, r := range routes() {
-		if r.method == http.MethodPost || r.method == http.MethodPut || r.method == http.MethodPatch {
+		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
 			out = append(out, r)
 		}
 	}
@@ -80,7 +81,7 @@ func TestBadInput(t *testing.T) {
 	before := e.stored(t)
 	big := strings.Repeat(`{"a":`, 10) + `"` + strings.Repeat("x", 10<<20) + `"` + strings.Repeat("}", 10)
 	for _, r := range changing() {
-		if strings.HasSuffix(r.path, "/file") {
+		if strings.HasSuffix(r.Path, "/file") {
 			continue // takes any bytes
 		}
 		for name, body := range map[string]string{
@@ -118,23 +119,23 @@ const wrongTypes = `{"name":{"a":[]},"id":[],"flavorRef":{},"imageRef":[],"netwo
 	`"port":"zero","cores":"all","policies":7,"volumeId":{},"type":[],"protocol":{}}`
 
 // refuse sends one body as a member and, where only an administrator may come so far, as one.
-func (e *estate) refuse(t *testing.T, r route, name, body string) {
+func (e *estate) refuse(t *testing.T, r server.Route, name, body string) {
 	t.Helper()
-	path := e.fill(r.path, true)
+	path := e.fill(r.Path, true)
 	for _, who := range []string{"member", "admin"} {
-		a, err := e.callers[who].Do(t.Context(), r.method, path, body)
+		a, err := e.callers[who].Do(t.Context(), r.Method, path, body)
 		if err != nil {
 			if len(body) > 1<<20 && !refusedConnection(err) {
 				continue // closed on us in the middle of too much
 			}
-			t.Errorf("%s %s, %s: %v", r.method, r.path, name, err)
+			t.Errorf("%s %s, %s: %v", r.Method, r.Path, name, err)
 			continue
 		}
 		if a.Status/100 != 4 && !harmless(r) || a.Status >= 500 {
-			t.Errorf("%s %s as %s, %s: %d %.200s", r.method, r.path, who, name, a.Status, a.Text)
+			t.Errorf("%s %s as %s, %s: %d %.200s", r.Method, r.Path, who, name, a.Status, a.Text)
 		}
 		if a.Status >= 400 && !dialect(path, a.Text) {
-			t.Errorf("%s %s, %s: %d in no dialect: %.200s", r.method, r.path, name, a.Status, a.Text)
+			t.Errorf("%s %s, %s: %d in no dialect: %.200s", r.Method, r.Path, name, a.Status, a.Text)
 		}
 		if a.Status != http.StatusForbidden {
 			return
@@ -145,9 +146,9 @@ func (e *estate) refuse(t *testing.T, r route, name, body string) {
 func refusedConnection(err error) bool { return strings.Contains(err.Error(), "connection refused") }
 
 // harmless are requests whose body is not looked at, or means nothing.
-func harmless(r route) bool {
+func harmless(r server.Route) bool {
 	for _, part := range []string{"/tags", "_extraroutes", "/roles/:role", "/users/:user", "/actions/", "/probe", "/redo", "/cancel"} {
-		if strings.Contains(r.path, part) {
+		if strings.Contains(r.Path, part) {
 			return true
 		}
 	}
@@ -184,17 +185,17 @@ func (e *estate) absurdNames(t *testing.T) {
 func (e *estate) strangeIDs(t *testing.T) {
 	t.Helper()
 	for _, r := range routes() {
-		if r.method != http.MethodGet {
+		if r.Method != http.MethodGet {
 			continue
 		}
 		for _, id := range []string{"%00", "%FF", "%27%3B--", "..%2F..", strings.Repeat("i", 3000)} {
-			path := strings.Replace(r.path, "/volume/v3/:project", "/volume/v3/"+e.tenant.ProjectID, 1)
+			path := strings.Replace(r.Path, "/volume/v3/:project", "/volume/v3/"+e.tenant.ProjectID, 1)
 			path = parameter.ReplaceAllString(path, id)
-			if path == r.path {
+			if path == r.Path {
 				path += "?name=" + id + "&marker=" + id + "&limit=" + id
 			}
 			for _, who := range []string{"member", "admin"} {
-				a, err := e.callers[who].Do(t.Context(), r.method, path, nil)
+				a, err := e.callers[who].Do(t.Context(), r.Method, path, nil)
 				if err != nil || a.Status >= 500 && a.Status != http.StatusNotImplemented {
 					t.Errorf("GET %.200s as %s: %d %.200s %v", path, who, a.Status, a.Text, err)
 				}

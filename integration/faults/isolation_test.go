@@ -14,6 +14,7 @@ import (
 
 	"github.com/headwater-cloud/headwater/integration/topproc"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/top/server"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/routes.txt with what was answered")
@@ -162,7 +163,7 @@ func TestIsolation(t *testing.T) {
 	bodies := e.bodies()
 	var lines []string
 	for _, r := range routes() {
-		line := []string{r.method + " " + r.path}
+		line := []string{r.Method + " " + r.Path}
 		for _, who := range []string{"nobody", "other", "reader", "member", "admin"} {
 			line = append(line, word(e.visit(t, r, who, bodies[longForm(r)])))
 		}
@@ -175,11 +176,11 @@ func TestIsolation(t *testing.T) {
 }
 
 // longForm is a route as bodies has it: Cinder's paths are spelled with the project and without.
-func longForm(r route) string {
-	if rest, ok := strings.CutPrefix(r.path, "/volume/v3/"); ok && !strings.HasPrefix(rest, ":project") {
-		return r.method + " /volume/v3/:project/" + rest
+func longForm(r server.Route) string {
+	if rest, ok := strings.CutPrefix(r.Path, "/volume/v3/"); ok && !strings.HasPrefix(rest, ":project") {
+		return r.Method + " /volume/v3/:project/" + rest
 	}
-	return r.method + " " + r.path
+	return r.Method + " " + r.Path
 }
 
 // word is what an answer says of the caller's rights. Most 4xx say that the caller may, and that its request is wrong.
@@ -195,17 +196,17 @@ func word(status int) string {
 }
 
 // visit makes one request and asserts what holds for its caller on every route.
-func (e *estate) visit(t *testing.T, r route, who string, body object) int {
+func (e *estate) visit(t *testing.T, r server.Route, who string, body object) int {
 	t.Helper()
-	key := r.method + " " + r.path
+	key := r.Method + " " + r.Path
 	// Those who may do it ask with nothing to change: the estate stays as it is for the next.
 	allowed := who == "member" || who == "admin"
-	path := e.fill(r.path, !allowed || r.method != http.MethodDelete)
+	path := e.fill(r.Path, !allowed || r.Method != http.MethodDelete)
 	if body == nil || allowed {
 		body = object{}
 	}
 	var sent any
-	if r.method != http.MethodGet && r.method != http.MethodHead && r.method != http.MethodDelete {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodDelete {
 		sent = body
 	}
 	header := []string{"OpenStack-API-Version: volume 3.70"} // the newest; compute's oldest, which has the most routes
@@ -216,7 +217,7 @@ func (e *estate) visit(t *testing.T, r route, who string, body object) int {
 	case "PUT /image/v2/images/:image/file":
 		sent = []byte("bytes")
 	}
-	a, err := e.callers[who].Do(t.Context(), r.method, path, sent, header...)
+	a, err := e.callers[who].Do(t.Context(), r.Method, path, sent, header...)
 	if err != nil {
 		t.Errorf("%s as %s: %v", key, who, err)
 		return 0
@@ -243,9 +244,9 @@ func (e *estate) visit(t *testing.T, r route, who string, body object) int {
 }
 
 // visitOther asserts that to another project this one's things are as if they were not there.
-func (e *estate) visitOther(t *testing.T, r route, path string, sent any, a topproc.Answer, header ...string) {
+func (e *estate) visitOther(t *testing.T, r server.Route, path string, sent any, a topproc.Answer, header ...string) {
 	t.Helper()
-	key := r.method + " " + r.path
+	key := r.Method + " " + r.Path
 	if strings.Contains(a.Text, private) && !strings.Contains(path, private) {
 		t.Errorf("%s shows another project %.300s", key, a.Text)
 	}
@@ -254,14 +255,14 @@ func (e *estate) visitOther(t *testing.T, r route, path string, sent any, a topp
 			t.Errorf("%s shows another project the id of %s: %.300s", key, what, a.Text)
 		}
 	}
-	mine := path != e.fillShared(r.path)
+	mine := path != e.fillShared(r.Path)
 	if !mine || sharedBy(key) {
 		return
 	}
 	if a.OK() {
 		t.Errorf("%s as another project: %d %.200s", key, a.Status, a.Text)
 	}
-	nothing, err := e.callers["other"].Do(t.Context(), r.method, e.fill(r.path, false), sent, header...)
+	nothing, err := e.callers["other"].Do(t.Context(), r.Method, e.fill(r.Path, false), sent, header...)
 	if err != nil || nothing.Status != a.Status {
 		t.Errorf("%s as another project: %d for what is there, %d for what is not: it tells that it exists", key, a.Status, nothing.Status)
 	}

@@ -178,18 +178,18 @@ func (w *world) external(t *testing.T) string {
 	return got.Networks[0].ID
 }
 
-// server is what a tenant sees of one.
-type server struct {
+// instance is a server as its tenant sees it.
+type instance struct {
 	ID, Name, Status string
 	Fault            struct{ Message string }
 	Task             string `json:"OS-EXT-STS:task_state"`
 }
 
-func (w *world) servers(t *testing.T) map[string]server {
+func (w *world) servers(t *testing.T) map[string]instance {
 	t.Helper()
-	var got struct{ Servers []server }
+	var got struct{ Servers []instance }
 	w.tenant.Must(t, "GET", "/compute/v2.1/servers/detail", nil, &got)
-	out := map[string]server{}
+	out := map[string]instance{}
 	for _, s := range got.Servers {
 		out[s.ID] = s
 	}
@@ -197,11 +197,11 @@ func (w *world) servers(t *testing.T) map[string]server {
 }
 
 // awaitServer waits until a server has left BUILD and every task.
-func (w *world) awaitServer(t *testing.T, id string) server {
+func (w *world) awaitServer(t *testing.T, id string) instance {
 	t.Helper()
-	var s server
+	var s instance
 	topproc.Await(t, "server "+id+" to settle", func(context.Context) bool {
-		var got struct{ Server server }
+		var got struct{ Server instance }
 		w.tenant.Must(t, "GET", "/compute/v2.1/servers/"+id, nil, &got)
 		s = got.Server
 		return s.Status != "BUILD" && s.Task == ""
