@@ -3,6 +3,7 @@ package volume
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -117,14 +118,15 @@ func match(params url.Values) func(*index.Resource) bool {
 	}
 }
 
+// pair is one member of a flat map of texts as Python or JSON spell it: 'a': u'b'.
+var pair = regexp.MustCompile(`u?(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")\s*:\s*u?(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")`)
+
 // pairs reads {'a': 'b', "c": "d"}: what clients send is Python's or JSON's spelling of a flat map.
 func pairs(text string) map[string]string {
 	out := map[string]string{}
-	for part := range strings.SplitSeq(strings.Trim(text, "{} "), ",") {
-		k, v, ok := strings.Cut(part, ":")
-		if ok {
-			out[strings.Trim(k, `'" u`)] = strings.Trim(v, `'" `)
-		}
+	plain := strings.NewReplacer(`\\`, `\`, `\'`, `'`, `\"`, `"`)
+	for _, m := range pair.FindAllStringSubmatch(text, -1) {
+		out[plain.Replace(m[1]+m[2])] = plain.Replace(m[3] + m[4])
 	}
 	return out
 }
