@@ -67,12 +67,12 @@ func (b *bench) creates(ctx context.Context, w *world, clients, each int, aim fl
 	b.report.add(figure{Name: name + "p50", Unit: "ms", Ours: at(o.times, .5), How: how})
 	b.report.aim(figure{Name: name + "p99", Unit: "ms", Ours: at(o.times, .99), How: how}, lower, aim)
 	b.report.add(figure{Name: name + "max", Unit: "ms", Ours: at(o.times, 1), How: how})
-	b.report.aim(figure{Name: name + "api failed", Unit: "%", Ours: o.failedShare(), How: how}, lower, 1e-9)
+	b.report.none(figure{Name: name + "api failed", Unit: "%", Ours: o.failedShare(), How: how})
 	made := len(o.times)
 	failed := after["ERROR"] - before["ERROR"] + made - (total(after) - total(before))
-	b.report.aim(figure{Name: name + "server failed", Unit: "%", Ours: 100 * float64(failed) / float64(max(made, 1)), How: fmt.Sprintf(
+	b.report.none(figure{Name: name + "server failed", Unit: "%", Ours: 100 * float64(failed) / float64(max(made, 1)), How: fmt.Sprintf(
 		"accepted servers that are not ACTIVE when none is in BUILD any more, %s s after the last was accepted (%s ACTIVE a second)",
-		number(took.Seconds()), number(float64(made)/took.Seconds()))}, lower, 1e-9)
+		number(took.Seconds()), number(float64(made)/took.Seconds()))})
 	return nil
 }
 

@@ -101,6 +101,13 @@ func (r *report) aim(f figure, d direction, want float64) {
 	r.add(f)
 }
 
+// none records a figure that should be nothing.
+func (r *report) none(f figure) {
+	met := f.Ours == 0
+	f.Aim, f.Met = "0", &met
+	r.add(f)
+}
+
 // beside records a latency beside the peer's and how many times ours is lower; want is the wished factor, 0 for none.
 func (r *report) beside(f figure, peer *float64, want float64) {
 	f.Peer = peer
@@ -149,9 +156,18 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print the table: %w", err)
 	}
-	fmt.Fprintln(w, "\nHow each was measured (2 lines with the same text share it):")
-	for i, f := range r.figures {
-		fmt.Fprintf(w, "%3d  %s\n", i+1, f.How)
+	fmt.Fprintln(w, "\nHow each was measured:")
+	for i := 0; i < len(r.figures); {
+		last := i
+		for last+1 < len(r.figures) && r.figures[last+1].How == r.figures[i].How {
+			last++
+		}
+		which := fmt.Sprint(i + 1)
+		if last > i {
+			which += fmt.Sprintf("-%d", last+1)
+		}
+		fmt.Fprintf(w, "%6s  %s\n", which, r.figures[i].How)
+		i = last + 1
 	}
 	for _, n := range r.notes {
 		fmt.Fprintln(w, "note:", n)

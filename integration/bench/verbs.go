@@ -27,12 +27,12 @@ func measureVerbs(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return b.verbsBeside(ctx, "real region "+b.real, w.tenant, k, p.tenant, p.kit, 5, 5)
+	return b.verbsBeside(ctx, "real region "+b.real, w.tenant, k, p.tenant, p.kit, 3, 5)
 }
 
 // verbsBeside makes servers at both, and stops and starts them for some rounds.
 func (b *bench) verbsBeside(ctx context.Context, where string, top *cloud, through kit, site *cloud, straight kit, servers, rounds int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	sides := []*side{{cloud: top, kit: through}, {cloud: site, kit: straight}}
 	for _, s := range sides {
