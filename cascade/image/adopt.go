@@ -10,6 +10,7 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
@@ -43,7 +44,7 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capa
 			return fmt.Errorf("adopt image %s of %s: %w", o.ID, site, err)
 		}
 	}
-	return s.dropVanished(ctx, site, seen)
+	return s.dropVanished(ctx, at, seen)
 }
 
 // shared returns the adopted images by what makes them the same.
@@ -190,7 +191,10 @@ var builtin = map[string]bool{
 }
 
 // dropVanished forgets copies that a site no longer has; an image that is left at no site ends, since nobody can use it.
-func (s *Service) dropVanished(ctx context.Context, site ident.SiteID, seen map[ident.BottomID]bool) error {
+// Absence from the list is only a suspicion (DESIGN D8): an image that is hidden, or deactivated for a while, is not
+// listed and still there, and one that ended would have another id at Top when it comes back.
+func (s *Service) dropVanished(ctx context.Context, at cascade.At, seen map[ident.BottomID]bool) error {
+	site := at.Site
 	bound, err := s.core.Bindings.OfSite(ctx, site, sites.Image)
 	if err != nil {
 		return err
@@ -198,6 +202,12 @@ func (s *Service) dropVanished(ctx context.Context, site ident.SiteID, seen map[
 	for _, b := range bound {
 		if !b.Adopted || seen[b.BottomID] {
 			continue
+		}
+		switch obj, err := at.Adaptor.Show(ctx, sites.Image, b.BottomID); {
+		case err == nil && obj.Text("visibility") == Public && obj.Text("status") != "deleted":
+			continue
+		case err != nil && !fault.Is(err, fault.NotFound):
+			return fmt.Errorf("look for image %s of %s: %w", b.BottomID, site, err)
 		}
 		err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
 			if err := s.core.Bindings.Forget(tx.Tx, b.TopID, site); err != nil {
