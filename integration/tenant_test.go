@@ -253,7 +253,7 @@ func reachable(t *testing.T, d *day) {
 	d.do("router", "create", "hw-r")
 	d.do("router", "add", "subnet", "hw-r", "hw-east")
 	d.do("router", "set", "--external-gateway", "public", "hw-r")
-	ip := d.field("floating_ip_address", "--os-region-name", "east", "floating", "ip", "create", "public")
+	ip := d.field("floating_ip_address", "floating", "ip", "create", "public") // at east: the project's one router to it is there
 	d.do("server", "add", "floating", "ip", "hw-s-east", ip)
 	if got := d.field("addresses", "server", "show", "hw-s-east"); !strings.Contains(got, ip) {
 		t.Errorf("addresses %s do not hold the floating IP %s", got, ip)

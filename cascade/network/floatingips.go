@@ -69,7 +69,8 @@ func (s *Service) CreateFloatingIP(ctx context.Context, caller sites.Caller, f F
 	return s.makeNow(ctx, caller, r)
 }
 
-// floatingSite chooses where a floating IP is made: where its port's router is, else a site that has the network.
+// floatingSite chooses where a floating IP is made: where its port's router is, else where
+// the project's routers to the network are, else a site that has the network.
 func (s *Service) floatingSite(ctx context.Context, caller sites.Caller, network *index.Resource, portID string) (ident.SiteID, error) {
 	placed := ident.SiteID("")
 	if portID != "" {
@@ -85,7 +86,38 @@ func (s *Service) floatingSite(ctx context.Context, caller sites.Caller, network
 			return "", err
 		}
 	}
+	if placed == "" && caller.Pin == "" {
+		var err error
+		if placed, err = s.gatewaySite(ctx, caller, network); err != nil {
+			return "", err
+		}
+	}
 	return s.siteWith(ctx, caller, network, placed, "")
+}
+
+// gatewaySite is the one site where the caller's project has routers with a
+// gateway to the network: only there can a floating IP of it lead anywhere. "" when there is none, or several.
+func (s *Service) gatewaySite(ctx context.Context, caller sites.Caller, network *index.Resource) (ident.SiteID, error) {
+	refs, err := s.core.Index.UsedBy(ctx, network.ID, "gateway")
+	if err != nil {
+		return "", err
+	}
+	ids := make([]ident.TopID, len(refs))
+	for i, ref := range refs {
+		ids[i] = ref.From
+	}
+	routers, err := s.core.Index.GetAll(ctx, ids)
+	site := ident.SiteID("")
+	for _, r := range routers {
+		switch {
+		case r.ProjectID != caller.ProjectID || r.State != index.Live || r.Site == "":
+		case site != "" && site != r.Site:
+			return "", err
+		default:
+			site = r.Site
+		}
+	}
+	return site, err
 }
 
 // target finds the port, its address and the router that a floating IP of the network can reach it by, and writes the last two into spec.
