@@ -245,6 +245,11 @@ func TestPages(t *testing.T) {
 	if len(seen) != 7 {
 		t.Errorf("saw %d servers, want 7", len(seen))
 	}
+	for query, want := range map[string]int{"limit=0": 0, "limit=0&status=ACTIVE": 0, "status=ACTIVE": 7, "status=nonsense": 0, "name=s-[12]": 2, "uuid=x": 7, "sort_key=created_at&sort_dir=asc&limit=2": 2} {
+		if got := a.ask("member:p1", "2.1", "GET", "/v2.1/servers?"+query, nil); got.code != 200 || len(got.body["servers"].([]any)) != want {
+			t.Errorf("%s: %d with %d servers, want %d", query, got.code, len(got.body["servers"].([]any)), want)
+		}
+	}
 	if got := a.ask("admin:other", "2.1", "GET", "/v2.1/servers?all_tenants=1&name=^s-3$", nil); len(got.body["servers"].([]any)) != 1 {
 		t.Errorf("an administrator's search: %s", got.raw)
 	}

@@ -28,7 +28,7 @@ func (k *call) listServers(detail bool) error {
 	}
 	q.Limit, q.Marker = p.Limit, p.Marker
 	var list []*engine.Server
-	if p.Limit > 0 && q.Statuses == nil || len(q.Statuses) > 0 {
+	if p.Limit > 0 && (q.Statuses == nil || len(q.Statuses) > 0) {
 		if list, err = k.h.service.Servers(k.ctx(), k.caller, q); err != nil {
 			return err
 		}
