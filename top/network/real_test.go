@@ -106,7 +106,7 @@ func (s *stack) sameAtSite(at *site, port object) {
 		if text(one, "ip_address") != "10.77.0.2" {
 			continue
 		}
-		named := s.do(201, "POST", "ports", object{"port": object{"network_id": found[0].Text("network_id"), "fixed_ips": []any{object{"subnet_id": one["subnet_id"]}}}})
+		named := s.do(201, "POST", "ports", object{"port": object{"network_id": found[0].Text("network_id"), "security_groups": []any{}, "fixed_ips": []any{object{"subnet_id": one["subnet_id"]}}}})
 		s.do(204, "DELETE", "ports/"+text(named, "id"), nil)
 	}
 }
