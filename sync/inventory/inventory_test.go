@@ -2,6 +2,7 @@ package inventory_test
 
 import (
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -154,7 +155,7 @@ func TestRestCostsNoLook(t *testing.T) {
 	s.Clouds["east"].ForgetCalls()
 	p.must(t, "east", true)
 	for _, c := range s.Clouds["east"].Calls() {
-		if c.Method == "GET" && strings.HasPrefix(c.Path, "/compute/") && strings.Contains(c.Path, "/servers/") && !strings.Contains(c.Path, "/detail") {
+		if c.Method == http.MethodGet && strings.HasPrefix(c.Path, "/compute/") && strings.Contains(c.Path, "/servers/") && !strings.Contains(c.Path, "/detail") {
 			t.Errorf("a comparison of what rests looked at %s", c.Path)
 		}
 	}

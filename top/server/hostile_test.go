@@ -118,7 +118,7 @@ func TestSlowHandler(t *testing.T) {
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	for range 2 { // on one connection
-		r, err := http.NewRequestWithContext(t.Context(), "POST", srv.URL+"/compute/slow", strings.NewReader("hello"))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/compute/slow", strings.NewReader("hello"))
 		if err != nil {
 			t.Fatal(err)
 		}

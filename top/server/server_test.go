@@ -125,7 +125,7 @@ func TestAnswers(t *testing.T) {
 // A chunked body has no length to refuse by: the limit holds while it is read.
 func TestChunkedBodyIsLimited(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequest("POST", "/compute/read", io.MultiReader(strings.NewReader(strings.Repeat("x", 5000))))
+	r := httptest.NewRequest(http.MethodPost, "/compute/read", io.MultiReader(strings.NewReader(strings.Repeat("x", 5000))))
 	r.ContentLength = -1
 	w := httptest.NewRecorder()
 	newServer(t, nil).ServeHTTP(w, r)
