@@ -31,7 +31,7 @@ const (
 	// Deleting: the delete was accepted. It is hidden where the kind's API hides it at once; its address and
 	// quota stay taken until the site confirms.
 	Deleting State = "deleting"
-	// Deleted: gone everywhere. The row stays for a while for changes-since and for late look-ups.
+	// Deleted: gone everywhere. The row stays for changes-since, and for the sweep of what a site makes late.
 	Deleted State = "deleted"
 )
 

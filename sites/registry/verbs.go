@@ -36,7 +36,7 @@ func verbTable() []verbRow {
 		{"flavor create", Exact, Refused, Refused, "making flavors needs an administrator at the site"},
 		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay, and placement minds what they leave"},
 		{"image visibility private", Exact, Exact, Mapped, "all projects share the site's account; Top alone keeps them apart"},
-		{"image member add", Mapped, Mapped, Mapped, "kept at Top"},
+		{"image member add", Mapped, Mapped, Mapped, "kept at Top, and made at a site when the member first uses the image there"},
 		{"isolation from other projects by the site itself", Exact, Exact, Refused, "all projects share one project of the site; names and markers keep them apart at Top"},
 		{"hypervisor list, compute service list", Mapped, Mapped, Mapped, "a site is shown as one compute host"},
 		{"server migrate, server create on a named host", Refused, Refused, Refused, "projects act as ordinary members at a site"},
