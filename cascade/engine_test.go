@@ -309,6 +309,22 @@ func TestDeleteWaitsForTheSite(t *testing.T) {
 	})
 }
 
+// A replica died after the site had accepted its delete of a volume; the next was refused, since the volume was being
+// deleted, and it was gone when it looked why. The volume became an error, and stayed.
+func TestDeleteRefusedForItsOwnEnd(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		row := r.create(sites.Volume)
+		r.run(0)
+		r.site.set(func() {
+			r.site.refuse = fault.New(fault.BadRequest, "fake", "Volume status must be available.")
+			clear(r.site.objects)
+		})
+		r.remove(row.ID)
+		r.run(5 * time.Second)
+		r.none(row)
+	})
+}
+
 // A site's definite refusal of a delete puts the row back with the reason; it can be deleted again.
 func TestDeleteRefused(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {

@@ -123,24 +123,35 @@ func (c *Core) requestRemoval(ctx context.Context, r *index.Resource, at At, b *
 	}
 	if !done {
 		if err := at.Adaptor.Delete(ctx, r.Kind, b.BottomID); err != nil && !fault.Is(err, fault.NotFound) {
-			return c.notYet(ctx, r, at, b, err)
+			if err := c.notYet(ctx, r, at, b, err); err != nil {
+				return err
+			}
 		}
 	}
 	b.State = binding.Removing
 	return c.internal(ctx, func(tx *Tx) error { return c.Bindings.Note(tx.Tx, b) })
 }
 
-// notYet tells a refusal for good from that of a site which is still at it: Cinder deletes no volume that it is making
-// or extending. Top accepted the delete, so it waits for the end of that.
+// notYet tells a refusal for good from that of a site which is still at it: Cinder deletes no volume that it is making,
+// extending or deleting already. Top accepted the delete, so it waits for the end of that; nil says that the bottom is gone.
 func (c *Core) notYet(ctx context.Context, r *index.Resource, at At, b *binding.Binding, refusal error) error {
 	if !lingers(r.Kind) || !fault.Is(refusal, fault.BadRequest) && !fault.Is(refusal, fault.Conflict) {
 		return refusal
 	}
 	obj, err := at.Adaptor.Show(ctx, r.Kind, b.BottomID)
-	if err != nil || !inTransition(obj.Text("status")) {
+	status := obj.Text("status")
+	switch young := c.now().Sub(r.UpdatedAt) < 10*heldWait; {
+	case fault.Is(err, fault.NotFound):
+		return nil // an earlier attempt's delete, whose answer nobody recorded, ended meanwhile
+	case err != nil:
+		return refusal
+	case inTransition(status):
+	case young && status == "available":
+		// It was in transition when it refused.
+	default:
 		return refusal
 	}
-	return &WaitError{After: pollAfter(c.now(), r.UpdatedAt), For: fmt.Sprintf("%s %s at %s to leave status %s", r.Kind, r.ID, at.Site, obj.Text("status"))}
+	return &WaitError{After: pollAfter(c.now(), r.UpdatedAt), For: fmt.Sprintf("%s %s at %s to leave status %s", r.Kind, r.ID, at.Site, status)}
 }
 
 // inTransition recognises what Cinder calls a volume, snapshot or backup while it is changing by itself
