@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/integration/topproc"
+	"github.com/headwater-cloud/headwater/sites/emulator"
 )
 
 var (
@@ -50,7 +52,12 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	for lane := range lanes {
 		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
 			t.Parallel()
-			(&killer{rng: rand.New(rand.NewPCG(s, uint64(lane))), kills: *killsFlag / lanes}).run(t, newWorld(t, topproc.Config{}, "east", "west"))
+			cfg := topproc.Config{}
+			if lane == lanes-1 {
+				cfg.Database = dbtest.PostgresConfig(t)
+			}
+			k := &killer{rng: rand.New(rand.NewPCG(s, uint64(lane))), kills: *killsFlag / lanes, lossy: lane%2 == 1}
+			k.run(t, newWorld(t, cfg, "east", "west"))
 		})
 	}
 }
@@ -59,6 +66,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 type killer struct {
 	rng   *rand.Rand
 	kills int
+	lossy bool // one in 30 answers to a POST is lost
 	*world
 
 	subnets  map[string]string // by site
@@ -107,6 +115,15 @@ func (k *killer) round(t *testing.T, kills int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	var tenants sync.WaitGroup
+	if k.lossy {
+		for _, s := range k.sites {
+			id, err := s.Faults().Add(emulator.Fault{Method: http.MethodPost, LostReply: true, Chance: 1.0 / 30})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Faults().Remove(id)
+		}
+	}
 	for range 3 {
 		rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
 		tenants.Go(func() { k.work(ctx, t, rng) })
