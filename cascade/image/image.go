@@ -323,7 +323,10 @@ type Query struct {
 // images and shares that were not accepted only when asked for.
 func (s *Service) List(ctx context.Context, c sites.Caller, q Query) ([]*index.Resource, error) {
 	inner := q.Match
-	q.Kind, q.AllProjects, q.Shared = sites.Image, true, true
+	q.Kind, q.Project, q.Open = sites.Image, c.ProjectID, roleMember
+	if c.Admin() {
+		q.AllProjects, q.Shared = true, true
+	}
 	q.Match = func(r *index.Resource) bool {
 		return listed(c, q, r) && (inner == nil || inner(r))
 	}
@@ -372,6 +375,9 @@ func (s *Service) AddMember(ctx context.Context, c sites.Caller, id ident.TopID,
 		return nil
 	})
 }
+
+// roleMember is the role of the reference from a shared image to a project that it is shared with.
+const roleMember = "member"
 
 // maxMembers is Glance's image_member_quota.
 const maxMembers = 128
@@ -430,6 +436,9 @@ func (s *Service) setMember(ctx context.Context, c sites.Caller, id ident.TopID,
 		if err := tx.Audit(string(r.ID), ""); err != nil {
 			return err
 		}
+		if err := s.core.Index.AddRefs(tx.Tx, index.Ref{From: r.ID, To: ident.TopID(project), Role: roleMember}); err != nil {
+			return err
+		}
 		return tx.Save(r) // the sites learn of a member when it first needs the image there (Grant)
 	})
 	return at, err
@@ -448,6 +457,9 @@ func (s *Service) RemoveMember(ctx context.Context, c sites.Caller, id ident.Top
 		spec.Members, spec.MemberTimes = copied(spec.Members), maps.Clone(spec.MemberTimes)
 		delete(spec.Members, project)
 		delete(spec.MemberTimes, project)
+		if err := s.core.Index.RemoveRefs(tx.Tx, index.Ref{From: r.ID, To: ident.TopID(project), Role: roleMember}); err != nil {
+			return err
+		}
 		if err := r.Encode(spec); err != nil {
 			return err
 		}

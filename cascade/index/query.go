@@ -45,6 +45,9 @@ type Query struct {
 	AllProjects bool
 	// Shared adds the rows that belong to no project (ProjectID "").
 	Shared bool
+	// Open adds, to Project's rows, those of others that are public or community, and those that refer to the
+	// project in this role (images shared with it). "" adds none.
+	Open string
 	// In keeps the rows whose field has one of the values. An empty value list keeps none.
 	In map[Field][]string
 	// Pin keeps the rows of one site and those that are unplaced or at several (Site ""); "" keeps all.

@@ -86,6 +86,9 @@ func filtered(on *gorm.DB, q Query) *gorm.DB {
 	case q.AllProjects && !q.Shared:
 		db = db.Where("project_id <> ''")
 	case q.AllProjects:
+	case q.Open != "":
+		db = db.Where("project_id IN ? OR visibility IN ? OR id IN (SELECT from_id FROM refs WHERE to_id = ? AND role = ?)",
+			[]string{q.Project, ""}, []string{"public", "community"}, q.Project, q.Open)
 	case q.Shared:
 		db = db.Where("project_id IN ?", []string{q.Project, ""})
 	default:
