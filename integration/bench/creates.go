@@ -57,6 +57,9 @@ func (b *bench) creates(ctx context.Context, w *world, clients, each int, aim fl
 	if o.why != nil {
 		b.note("create with %d clients: %d of %d refused, for instance: %v", clients, o.failed, clients*each, o.why)
 	}
+	if len(o.times) == 0 {
+		return fmt.Errorf("no create was accepted: %w", o.why)
+	}
 	after, took, err := w.settled(ctx)
 	if err != nil {
 		return err
