@@ -263,12 +263,31 @@ func (c *Core) findMade(ctx context.Context, claim *binding.Claim, r *index.Reso
 	if err != nil {
 		return sites.Object{}, undecided(err)
 	}
-	if len(found) > 0 {
-		return found[0], nil // more than one is the sweeper's: it keeps the bound one
+	if obj, err := c.unbound(ctx, r, at, found); err != nil || obj.ID != "" {
+		return obj, err
 	}
 	if since < c.settle {
 		// The site may still carry out what it was sent: a second create now could make a second bottom.
 		return sites.Object{}, &WaitError{After: min(c.settle-since, maxPoll), For: fmt.Sprintf("site %s to settle an attempt without an answer", at.Site)}
+	}
+	return sites.Object{}, nil
+}
+
+// unbound returns the first of the marked objects that stands for nothing else:
+// images inherit properties from what they were made of, the marker among them. More than one is the sweeper's, which keeps the bound one.
+func (c *Core) unbound(ctx context.Context, r *index.Resource, at At, found []sites.Object) (sites.Object, error) {
+	ids := make([]ident.BottomID, len(found))
+	for i, o := range found {
+		ids[i] = o.ID
+	}
+	tops, err := at.Tops(ctx, r.Kind, ids...)
+	if err != nil {
+		return sites.Object{}, err
+	}
+	for _, o := range found {
+		if top, bound := tops[o.ID]; !bound || top == r.ID {
+			return o, nil
+		}
 	}
 	return sites.Object{}, nil
 }

@@ -214,3 +214,31 @@ func first(q *gorm.DB, kind sites.Kind, id string) (*Resource, error) {
 	}
 	return fromRow(&rows[0])
 }
+
+// KeepDeleted is how long rows in state Deleted stay for changes-since and late look-ups: longer than any client's
+// pause between two polls.
+const KeepDeleted = 7 * 24 * time.Hour
+
+// expireBatch bounds one transaction of Expire, so that tenants' writes get their turn in between.
+const expireBatch = 1000
+
+// Expire removes rows that have been in state Deleted for longer than keep, and returns how many.
+func (s *Store) Expire(ctx context.Context, keep time.Duration) (int64, error) {
+	var total int64
+	for {
+		var n int64
+		err := s.db.Write(ctx, func(tx dbschema.Tx) error {
+			old := tx.Gorm().Model(&dbschema.Resource{}).Select("id").Limit(expireBatch).
+				Where("state = ? AND deleted_at < ?", string(Deleted), Stamp(s.now()).Add(-keep))
+			done := tx.Gorm().Where("id IN (?)", old).Delete(&dbschema.Resource{})
+			n = done.RowsAffected
+			return done.Error
+		})
+		if err != nil {
+			return total, fmt.Errorf("remove rows of what was deleted: %w", err)
+		}
+		if total += n; n < expireBatch {
+			return total, nil
+		}
+	}
+}

@@ -87,22 +87,23 @@ func (a *adaptors) limiter(site ident.SiteID) *limit.Limiter {
 // lateRemover stands for the remover that is made after the registry which needs it.
 type lateRemover struct{ registry.Remover }
 
-// auditKeeper drops old audit events once an hour.
-type auditKeeper struct {
+// keeper drops what is older than it is kept, once an hour.
+type keeper struct {
+	what   string
 	expire func(context.Context, time.Duration) (int64, error)
 	keep   time.Duration
 	log    *slog.Logger
 }
 
 // Run drops until ctx ends.
-func (k auditKeeper) Run(ctx context.Context) error {
+func (k keeper) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()
 	for {
 		if n, err := k.expire(ctx, k.keep); err != nil && ctx.Err() == nil {
-			k.log.WarnContext(ctx, "old audit events were not removed", "err", err)
+			k.log.WarnContext(ctx, "old rows were not removed", "kind", k.what, "err", err)
 		} else if n > 0 {
-			k.log.InfoContext(ctx, "old audit events removed", "count", n)
+			k.log.InfoContext(ctx, "old rows removed", "kind", k.what, "count", n)
 		}
 		select {
 		case <-ctx.Done():
