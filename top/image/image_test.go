@@ -17,7 +17,9 @@ import (
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
+	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
@@ -172,6 +174,23 @@ func TestUploadsExclude(t *testing.T) {
 	if got := a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", "fast", octets); got.code != 409 {
 		t.Errorf("a second upload: %d %s, want 409", got.code, got.raw)
 	}
+	// A site that needs the image meanwhile waits for its bytes, and gets all of them.
+	for _, site := range twoSites() {
+		r, err := s.Core.Index.Get(t.Context(), ident.TopID(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var spec image.Spec
+		if err := r.Decode(&spec); err != nil {
+			t.Fatal(err)
+		}
+		if site == spec.Home {
+			continue
+		}
+		if _, err := s.Core.Ensure(t.Context(), site, ident.TopID(id)); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("a copy of what is being uploaded: %v, want to be told to wait", err)
+		}
+	}
 	_, _ = out.Write([]byte("bytes"))
 	_ = out.Close()
 	if g.Wait(); first.code != 204 {
@@ -179,6 +198,13 @@ func TestUploadsExclude(t *testing.T) {
 	}
 	if got := a.ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); string(got.raw) != "slow bytes" {
 		t.Errorf("download: %q", got.raw)
+	}
+	for _, site := range twoSites() {
+		if _, err := s.Core.Ensure(t.Context(), site, ident.TopID(id)); err != nil {
+			t.Errorf("a copy at %s afterwards: %v", site, err)
+		} else if o := a.atSite("p1", site, id); o.Text("status") != "active" || fmt.Sprint(o.Body["size"]) != "10" {
+			t.Errorf("the copy at %s: %v", site, o.Body)
+		}
 	}
 	if got := a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", "more", octets); got.code != 409 {
 		t.Errorf("an upload to an active image: %d, want 409", got.code)
