@@ -82,26 +82,48 @@ func (f *flusher) once() error {
 	return err
 }
 
-// walSync returns a function that syncs the write-ahead log of an SQLite file. It
-// opens the log at its first use: there is one then, since something was committed. SQLite keeps
-// the same file until its last connection is closed, and takes its locks in others, so that closing ours breaks none.
+// walSync returns a function that syncs the write-ahead log of an SQLite file. SQLite takes its locks in other
+// files, so that closing ours breaks none.
 func (db *DB) walSync(path string) func() error {
-	var log *os.File // flush calls one at a time; Close comes after the last
-	db.close = append(db.close, func() error {
-		if log == nil {
-			return nil
+	w := &wal{path: path + "-wal"} // flush calls it once at a time; Close comes after the last
+	db.close = append(db.close, w.close)
+	return w.sync
+}
+
+// wal is the file of a write-ahead log. SQLite keeps it until its last connection is closed.
+type wal struct {
+	path string
+	file *os.File
+	info os.FileInfo
+}
+
+func (w *wal) sync() error {
+	now, err := os.Stat(w.path) // there is one: something was committed
+	if err != nil {
+		return fmt.Errorf("find the write-ahead log: %w", err)
+	}
+	if w.file == nil || !os.SameFile(now, w.info) { // another one: all connections were closed in between
+		if err := w.close(); err != nil {
+			return err
 		}
-		return log.Close()
-	})
-	return func() (err error) {
-		if log == nil {
-			if log, err = os.OpenFile(path+"-wal", os.O_RDWR, 0); err != nil {
-				return fmt.Errorf("open the write-ahead log: %w", err)
-			}
+		if w.file, err = os.OpenFile(w.path, os.O_RDWR, 0); err != nil {
+			return fmt.Errorf("open the write-ahead log: %w", err)
 		}
-		if err := syscall.Fdatasync(int(log.Fd())); err != nil {
-			return fmt.Errorf("sync the write-ahead log: %w", err)
+		if w.info, err = w.file.Stat(); err != nil {
+			return fmt.Errorf("look at the write-ahead log: %w", err)
 		}
+	}
+	if err := syscall.Fdatasync(int(w.file.Fd())); err != nil {
+		return fmt.Errorf("sync the write-ahead log: %w", err)
+	}
+	return nil
+}
+
+func (w *wal) close() error {
+	if w.file == nil {
 		return nil
 	}
+	err := w.file.Close()
+	w.file = nil
+	return err
 }

@@ -2,6 +2,8 @@ package dbschema
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,6 +60,27 @@ func TestFlushFailsForEver(t *testing.T) {
 		if err := f.flush(); !errors.Is(err, gone) || !fault.Is(err, fault.Ambiguous) {
 			t.Errorf("flush() = %v, want an ambiguous fault that says %q", err, gone)
 		}
+	}
+}
+
+// SQLite removes the log with its last connection and makes another: syncing the old one would promise nothing.
+func TestSyncFollowsTheLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db-wal")
+	w := &wal{path: path}
+	if err := w.sync(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("sync without a log = %v, want that there is none", err)
+	}
+	for _, text := range []string{"first", "second"} {
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path), w.sync()); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.Stat(path); err != nil || !os.SameFile(now, w.info) {
+			t.Errorf("the %s log is not the one that was synced: %v", text, err)
+		}
+	}
+	if err := w.close(); err != nil {
+		t.Error(err)
 	}
 }
 
