@@ -238,7 +238,7 @@ type kind struct {
 
 func kinds() []kind {
 	return []kind{
-		{name: "server", plural: "servers", list: "/compute/v2.1/servers/detail", path: "/compute/v2.1/servers/", rests: []string{"ACTIVE", "ERROR"}, quota: "instances"},
+		{name: "server", plural: "servers", list: "/compute/v2.1/servers/detail", path: "/compute/v2.1/servers/", rests: []string{"ACTIVE", "SHUTOFF", "ERROR"}, quota: "instances"},
 		{name: "volume", plural: "volumes", list: "/volume/v3/%s/volumes/detail", path: "/volume/v3/%s/volumes/", rests: []string{"available", "in-use", "error"}, quota: "volumes"},
 		{name: "floatingip", plural: "floatingips", list: "/network/v2.0/floatingips", path: "/network/v2.0/floatingips/", quota: "floatingip"},
 		{name: "router", plural: "routers", list: "/network/v2.0/routers", path: "/network/v2.0/routers/", quota: "router"},
@@ -294,7 +294,7 @@ func (w *world) problems(t *testing.T) []string {
 			if k.rests != nil && !slices.Contains(k.rests, status) {
 				out = append(out, fmt.Sprintf("%s %s is in status %s", k.name, id, status))
 			}
-			if (status == "ACTIVE" || status == "available" || status == "in-use") && (k.name == "server" || k.name == "volume") && len(there[id]) == 0 {
+			if (status == "ACTIVE" || status == "SHUTOFF" || status == "available" || status == "in-use") && (k.name == "server" || k.name == "volume") && len(there[id]) == 0 {
 				out = append(out, fmt.Sprintf("%s %s is %s and at no site", k.name, id, status))
 			}
 		}
@@ -310,7 +310,36 @@ func (w *world) problems(t *testing.T) []string {
 			out = append(out, fmt.Sprintf("quota %s: used %d, there are %d", k.quota, used, len(have)))
 		}
 	}
+	out = append(out, w.attachments(t)...)
 	slices.Sort(out)
+	return out
+}
+
+// attachments holds which volumes Top says are attached against what is at the sites, and tasks against their end.
+func (w *world) attachments(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	attached := map[string]bool{} // bottom id
+	for _, s := range w.sites {
+		for _, server := range s.Servers() {
+			for _, v := range server.Volumes {
+				attached[s.Name+" "+v] = true
+			}
+		}
+	}
+	there := w.marked("volume")
+	for id, status := range w.states(t, kinds()[1].of(w)) {
+		for _, place := range there[id] {
+			if attached[place] != (status == "in-use") && status != "error" {
+				out = append(out, fmt.Sprintf("volume %s is %s, and at its site attached is %t", id, status, attached[place]))
+			}
+		}
+	}
+	for id, s := range w.servers(t) {
+		if s.Task != "" {
+			out = append(out, fmt.Sprintf("server %s is in task %s", id, s.Task))
+		}
+	}
 	return out
 }
 
