@@ -53,9 +53,9 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	for lane := range lanes {
 		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
 			t.Parallel()
-			// On PostgreSQL a dead Top's leases have to run out, as another replica might hold them: it takes longer, and has fewer.
+			// On PostgreSQL a dead Top's leases have to run out, as another replica might hold them: it takes longer, so those are few and on top.
 			slow := max(*killsFlag/10, 1)
-			cfg, kills := topproc.Config{}, (*killsFlag-slow+lanes-2)/(lanes-1)
+			cfg, kills := topproc.Config{}, (*killsFlag+lanes-2)/(lanes-1)
 			if lane == lanes-1 {
 				cfg.Database, kills = dbtest.PostgresConfig(t), slow
 			}
