@@ -78,7 +78,7 @@ func (s *Service) send(ctx context.Context, r *index.Resource, data io.Reader, s
 	if err != nil {
 		return sites.Object{}, err
 	}
-	summed := newHasher(data)
+	summed := newHasher(fromClient{data})
 	if err := at.Adaptor.Upload(ctx, bottom, summed, size); err != nil {
 		return sites.Object{}, err
 	}
@@ -90,6 +90,18 @@ func (s *Service) send(ctx context.Context, r *index.Resource, data io.Reader, s
 		return obj, &fault.Error{Op: "cascade/image.Upload", Site: string(spec.Home), Kind: fault.Unavailable, Msg: fmt.Sprintf("Site %s stored other bytes than were sent. Upload again.", spec.Home)}
 	}
 	return obj, nil
+}
+
+// fromClient makes the end of a client's stream before its time the client's fault, not ours.
+type fromClient struct{ io.Reader }
+
+// Read implements io.Reader.
+func (f fromClient) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &fault.Error{Op: "cascade/image.Upload", Kind: fault.BadRequest, Msg: "The image's data ended before their time.", Err: err}
+	}
+	return n, err
 }
 
 // vessel returns a queued record at the home site. One that an earlier upload
