@@ -49,7 +49,7 @@ type server struct {
 	rootDevice                                   string
 	lockedReason                                 string
 	flavor, oldFlavor                            *flavor
-	host, oldHost                                *host
+	host                                         *host
 	created, updated, launched, terminated       time.Time
 	vm, task                                     string
 	meta                                         map[string]string

@@ -31,7 +31,6 @@ type build struct {
 	nets     []netRequest
 	devices  []blockDevice
 	min, max int
-	auto     bool
 	image    *image
 	sgIDs    []string
 }

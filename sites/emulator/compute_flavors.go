@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"maps"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -257,7 +258,7 @@ func (c *Cloud) flavorSpecs(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.http.Method == "POST" {
+	if q.http.Method == http.MethodPost {
 		if !q.admin {
 			return nil, policyError("os-flavor-extra-specs:create")
 		}
@@ -276,10 +277,10 @@ func (c *Cloud) flavorSpec(q *request) (*reply, error) {
 		return nil, err
 	}
 	key := q.path("key")
-	if q.http.Method != "GET" && !q.admin {
+	if q.http.Method != http.MethodGet && !q.admin {
 		return nil, policyError("os-flavor-extra-specs:update")
 	}
-	if q.http.Method == "PUT" {
+	if q.http.Method == http.MethodPut {
 		v, given := q.body[key]
 		if !given || len(q.body) != 1 {
 			return nil, fail(400, "Request body and URI mismatch")
@@ -294,7 +295,7 @@ func (c *Cloud) flavorSpec(q *request) (*reply, error) {
 	if !found {
 		return nil, fail(404, "Flavor "+f.ID+" has no extra specs with key "+key+".")
 	}
-	if q.http.Method == "DELETE" {
+	if q.http.Method == http.MethodDelete {
 		f.specs = maps.Clone(f.specs)
 		delete(f.specs, key)
 		return &reply{status: 200}, nil

@@ -65,7 +65,7 @@ func (c *Cloud) tick() {
 	for c.due.Load() <= c.cfg.Now().UnixNano() {
 		c.mu.Lock()
 		var late func()
-		for late == nil && len(c.agenda) > 0 && !c.agenda[0].at.After(c.cfg.Now()) {
+		for len(c.agenda) > 0 && !c.agenda[0].at.After(c.cfg.Now()) {
 			e := heap.Pop(&c.agenda).(*event)
 			c.eventTime = e.at
 			if e.late != nil {

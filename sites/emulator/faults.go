@@ -424,24 +424,24 @@ func (c *Cloud) later(r *http.Request, q *request, d time.Duration) {
 	}})
 }
 
-func (fault *Fault) write(w http.ResponseWriter, q *request) {
-	if fault.RetryAfter > 0 {
-		w.Header().Set("Retry-After", fmt.Sprint(fault.RetryAfter))
+func (f *Fault) write(w http.ResponseWriter, q *request) {
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(f.RetryAfter))
 	}
-	if fault.Body == "" {
-		rep := errorReply(q, fail(fault.Status, http.StatusText(fault.Status)))
-		if fault.RetryAfter > 0 {
-			rep.header = http.Header{"Retry-After": {fmt.Sprint(fault.RetryAfter)}}
+	if f.Body == "" {
+		rep := errorReply(q, fail(f.Status, http.StatusText(f.Status)))
+		if f.RetryAfter > 0 {
+			rep.header = http.Header{"Retry-After": {fmt.Sprint(f.RetryAfter)}}
 		}
 		q.c.respond(w, q, rep, nil)
 		return
 	}
-	if json.Valid([]byte(fault.Body)) {
+	if json.Valid([]byte(f.Body)) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.Header().Set("X-Openstack-Request-Id", q.id)
-	w.WriteHeader(fault.Status)
-	_, _ = io.WriteString(w, fault.Body)
+	w.WriteHeader(f.Status)
+	_, _ = io.WriteString(w, f.Body)
 }
 
 // buffer reads the whole body, so that the server sees the client leave and the request can outlive it.

@@ -268,7 +268,7 @@ func TestControlAPI(t *testing.T) {
 	closed := instant(t)
 	res := must(http.Get(closed.url + "/_emulator/faults"))(t)
 	defer res.Body.Close()
-	if res.StatusCode != 404 {
+	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("control API without a token in the configuration: %d, want 404", res.StatusCode)
 	}
 }

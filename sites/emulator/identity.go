@@ -33,7 +33,6 @@ type user struct {
 	enabled        bool
 	defaultProject string
 	extra          map[string]any
-	projectGiven   bool
 }
 
 type role struct{ id, name string }

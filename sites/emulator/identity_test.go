@@ -94,7 +94,7 @@ func TestVersionsAndMicroversions(t *testing.T) {
 	token := s.login(t, "demo", "demo").Token()
 	get := func(path, version string) (int, string, http.Header) {
 		t.Helper()
-		req := must(http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil))(t)
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil))(t)
 		req.Header.Set("X-Auth-Token", token)
 		if version != "" {
 			req.Header.Set("OpenStack-API-Version", version)

@@ -227,14 +227,6 @@ func toText(v any) string {
 	return string(appendJSON(nil, v))
 }
 
-func strings2any(list []string) []any {
-	out := make([]any, len(list))
-	for i, s := range list {
-		out[i] = s
-	}
-	return out
-}
-
 func anyStrings(list []any) []string {
 	out := make([]string, 0, len(list))
 	for _, v := range list {

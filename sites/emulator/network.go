@@ -52,7 +52,6 @@ type network struct {
 	subnets                                            []*subnet
 	ports                                              map[string]*port // by MAC
 	dhcp                                               *port
-	mtuSet                                             bool
 }
 
 type addrRange struct{ first, last netip.Addr }
@@ -139,7 +138,6 @@ type floatingIP struct {
 
 type agent struct {
 	id, kind, binary, host, topic string
-	l3, dhcp                      bool
 }
 
 func (c *Cloud) seedNetwork() {
@@ -197,15 +195,6 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return a
-}
-
-func (s *subnet) inPool(a netip.Addr) bool {
-	for _, p := range s.pools {
-		if !a.Less(p.first) && !p.last.Less(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // allocate returns the next free address of the pools; an invalid one when none is free.

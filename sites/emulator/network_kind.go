@@ -94,9 +94,6 @@ func (k *netKind) view(q *request, r netResource, fields []string) object {
 	return v
 }
 
-// path is the collection's name in URLs.
-func (k *netKind) path() string { return strings.ReplaceAll(k.many, "_", "-") }
-
 func (c *Cloud) crud(k *netKind) {
 	h := func(pattern string, f handler) { c.handle(networkSvc, pattern, changes, f) }
 	path := " /v2.0/" + strings.ReplaceAll(k.many, "_", "-")
@@ -305,14 +302,14 @@ func (a attr) typed(v any) error {
 	if v == nil {
 		return nil
 	}
-	valid := true
+	var valid bool
 	switch a.kind {
 	case 's':
 		_, valid = v.(string)
 		if !valid {
 			return badRequest("Invalid input for " + a.name + ". Reason: '" + toText(v) + "' is not a valid string.")
 		}
-		if s := v.(string); a.name == "name" && len(s) > 255 || a.name == "description" && len(s) > 255 && false {
+		if s := v.(string); a.name == "name" && len(s) > 255 {
 			return badRequest("Invalid input for " + a.name + ". Reason: '" + s + "' exceeds maximum length of 255.")
 		}
 	case 'b':

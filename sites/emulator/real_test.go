@@ -223,7 +223,7 @@ func newTour(t *testing.T, keystone, password string) *tour {
 			}
 		}
 		err := json.NewDecoder(res.Body).Decode(&token)
-		if err2 := res.Body.Close(); err != nil || err2 != nil || res.StatusCode != 201 {
+		if err2 := res.Body.Close(); err != nil || err2 != nil || res.StatusCode != http.StatusCreated {
 			t.Fatalf("log in at %s as %s: %d, %v", keystone, user, res.StatusCode, err)
 		}
 		tr.tokens[user] = res.Header.Get("X-Subject-Token")

@@ -33,12 +33,12 @@ func TestHundredThousandServersFit(t *testing.T) {
 	page := func(path string) time.Duration {
 		t.Helper()
 		at := time.Now()
-		req := must(http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil))(t)
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil))(t)
 		req.Header.Set("X-Auth-Token", token)
 		req.Header.Set("OpenStack-API-Version", "compute 2.90")
 		res := must(http.DefaultClient.Do(req))(t)
 		n := must(io.Copy(io.Discard, res.Body))(t)
-		if err := res.Body.Close(); err != nil || res.StatusCode != 200 || n < 100_000 {
+		if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK || n < 100_000 {
 			t.Fatalf("page is %d with %d bytes, %v", res.StatusCode, n, err)
 		}
 		return time.Since(at)

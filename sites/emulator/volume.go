@@ -46,7 +46,6 @@ type attachment struct {
 	status, bdm, tag     string
 	at                   time.Time
 	deleteToo            bool
-	connector            map[string]any
 }
 
 type snapshot struct {

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 )
 
@@ -495,7 +496,7 @@ func (c *Cloud) typeSpecs(q *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.http.Method == "GET" {
+	if q.http.Method == http.MethodGet {
 		return ok(object{{"extra_specs", orEmptyMap(t.specs)}})
 	}
 	if !q.admin {
