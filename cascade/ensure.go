@@ -318,8 +318,10 @@ func (c *Core) create(ctx context.Context, claim *binding.Claim, m Maker, r *ind
 // late is for a worker that came back from a create after its claim was lost.
 // If another's bottom was bound meanwhile, or the row is gone, ours is one too many and goes.
 func (c *Core) late(ctx context.Context, r *index.Resource, at At, ours ident.BottomID) error {
-	// The job's own context ends with its lease, which is mostly gone as well.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.lease())
+	// The job's own context ends with its lease, which is mostly gone as well. The other's create
+	// takes no longer than one call; a Top that stops leaves it to the sweep.
+	job := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(job), c.timeout+10*heldWait)
 	defer cancel()
 	for {
 		b, err := c.Bindings.Get(ctx, r.ID, at.Site)
@@ -334,7 +336,7 @@ func (c *Core) late(ctx context.Context, r *index.Resource, at At, ours ident.Bo
 				return err
 			}
 			return &WaitError{After: heldWait, For: "the worker that took over"}
-		case b.ClaimUntil.IsZero(): // nobody is at it: the next finds ours by its marker
+		case b.ClaimUntil.IsZero() || errors.Is(context.Cause(job), jobs.ErrStopping): // nobody is at it: the next finds ours by its marker
 			return &WaitError{After: heldWait, For: "the worker that took over"}
 		}
 		select { // another is making it: only when it has ended is it known whose remains
