@@ -2,6 +2,8 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -187,11 +189,14 @@ type instance struct {
 
 func (w *world) servers(t *testing.T) map[string]instance {
 	t.Helper()
-	var got struct{ Servers []instance }
-	w.tenant.Must(t, "GET", "/compute/v2.1/servers/detail", nil, &got)
 	out := map[string]instance{}
-	for _, s := range got.Servers {
-		out[s.ID] = s
+	for _, r := range w.all(t, kinds()[0]) {
+		data, err := json.Marshal(r)
+		var one instance
+		if err = errors.Join(err, json.Unmarshal(data, &one)); err != nil {
+			t.Fatal(err)
+		}
+		out[one.ID] = one
 	}
 	return out
 }
@@ -212,10 +217,8 @@ func (w *world) awaitServer(t *testing.T, id string) instance {
 // states lists a kind of resource: id to status, "" for kinds without one.
 func (w *world) states(t *testing.T, k kind) map[string]string {
 	t.Helper()
-	var got map[string][]object
-	w.tenant.Must(t, "GET", k.list, nil, &got)
 	out := map[string]string{}
-	for _, r := range got[k.plural] {
+	for _, r := range w.all(t, k) {
 		if k.skip != nil && k.skip(r) {
 			continue
 		}
@@ -223,6 +226,22 @@ func (w *world) states(t *testing.T, k kind) map[string]string {
 		out[id], _ = r["status"].(string)
 	}
 	return out
+}
+
+// all lists a kind page by page.
+func (w *world) all(t *testing.T, k kind) []object {
+	t.Helper()
+	var out []object
+	for marker := ""; ; {
+		var page map[string][]object
+		w.tenant.Must(t, "GET", k.list+"?limit=500"+marker, nil, &page)
+		out = append(out, page[k.plural]...)
+		if len(page[k.plural]) < 500 {
+			return out
+		}
+		id, _ := out[len(out)-1]["id"].(string)
+		marker = "&marker=" + id
+	}
 }
 
 // kind is one sort of resource that a census compares.
