@@ -72,7 +72,7 @@ func (b *bench) note(format string, args ...any) {
 }
 
 // cleanLimit bounds the clean-up of a run that was interrupted.
-const cleanLimit = 3 * time.Minute
+const cleanLimit = 6 * time.Minute
 
 // close deletes what the run made at the real region, stops what it started and removes its folder.
 func (b *bench) close(ctx context.Context) error {

@@ -94,8 +94,15 @@ func (p *peer) reads(ctx context.Context, b *bench) (realFigures, error) {
 	if f.one, err = get(ctx, p.tenant, "/servers/"+page.Servers[0].ID, 1, realReads, 0); err != nil {
 		return f, err
 	}
-	f.list, err = get(ctx, p.tenant, fmt.Sprintf("/servers/detail?limit=%d", f.n), 1, realLists, 0)
-	return f, err
+	if f.list, err = get(ctx, p.tenant, fmt.Sprintf("/servers/detail?limit=%d", f.n), 1, realLists, 0); err != nil {
+		return f, err
+	}
+	for _, s := range page.Servers { // now, so that the region is done with it when the run ends
+		if err := p.tenant.call(ctx, "DELETE", "compute", "/servers/"+s.ID, nil, nil); err != nil && !notFound(err) {
+			return f, err
+		}
+	}
+	return f, nil
 }
 
 // fill makes servers without ports, some at a time, for fillTime, and waits for the last of them.
