@@ -64,7 +64,7 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capa
 		return fmt.Errorf("list volume types of %s: %w", site, err)
 	}
 	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
-		bound, err := s.core.Bindings.OfSite(ctx, site, sites.VolumeType)
+		bound, err := s.core.Bindings.OfSiteIn(tx.Tx, site, sites.VolumeType)
 		if err != nil {
 			return err
 		}
