@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-cloud/headwater/integration/realcloud"
 	"github.com/headwater-cloud/headwater/integration/topproc"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // day is a tenant with the real openstack client at a Top over two real regions.
@@ -19,12 +20,25 @@ type day struct {
 	t      *testing.T
 	cloud  *realcloud.Cloud
 	clouds string // Top's clouds.yaml
+	prefix string // of this run's names, in place of "hw-": what another run left behind is not taken for this one's
 }
 
 // as runs the client as a user of Top's clouds.yaml.
 func (d *day) as(user string, args ...string) realcloud.Result {
 	d.t.Helper()
-	return realcloud.OpenStack(d.t, []string{"OS_CLIENT_CONFIG_FILE=" + d.clouds, "OS_CLOUD=" + user}, args...)
+	own := make([]string, len(args))
+	for i, a := range args {
+		own[i] = d.own(a)
+	}
+	return realcloud.OpenStack(d.t, []string{"OS_CLIENT_CONFIG_FILE=" + d.clouds, "OS_CLOUD=" + user}, own...)
+}
+
+// own gives a name its run's prefix.
+func (d *day) own(name string) string {
+	if d.prefix == "" {
+		return name
+	}
+	return strings.ReplaceAll(name, "hw-", d.prefix)
 }
 
 // do runs the client as the tenant and wants it to succeed.
@@ -57,6 +71,7 @@ func (d *day) reads(want, column string, args ...string) {
 // at returns the server of a name in a region itself, as its administrator sees it.
 func (d *day) at(region, name string) (id, status string) {
 	d.t.Helper()
+	name = d.own(name)
 	var list []struct{ ID, Name, Status string }
 	realcloud.OpenStack(d.t, d.cloud.Admin(region), "server", "list", "--all-projects", "--name", "^"+name+"$", "-f", "json").JSON(d.t, &list)
 	if len(list) != 1 {
@@ -80,7 +95,7 @@ func TestTenantsDay(t *testing.T) {
 	}
 	top := topproc.Start(t, topproc.Config{CallTimeout: 60 * time.Second, SettleTime: 120 * time.Second, Lease: 90 * time.Second, InventoryEvery: 2 * time.Second, DiffEvery: time.Minute})
 	top.NewTenant(t, "acme", "alice", "member")
-	d := &day{t: t, cloud: cloud, clouds: top.Clouds(t, []string{"east", "west"}, map[string]string{"alice": "acme"})}
+	d := &day{t: t, cloud: cloud, clouds: top.Clouds(t, []string{"east", "west"}, map[string]string{"alice": "acme"}), prefix: "hw" + ident.NewHexID()[:6] + "-"}
 	d.addSites()
 	for _, step := range []struct {
 		name string
