@@ -65,9 +65,9 @@ func (c *Cloud) listFlavors(detail bool) handler {
 			}
 			rows = rows[i+1:]
 		}
-		limit := 1000
+		limit := novaMaxLimit
 		if n, err := strconv.Atoi(q.query.Get("limit")); err == nil && n > 0 {
-			limit = min(n, 1000)
+			limit = min(n, novaMaxLimit)
 		} else if t := q.query.Get("limit"); t != "" && (err != nil || n < 0) {
 			return nil, badQuery("limit", t, "does not match '^[0-9]*$'")
 		}

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -225,8 +226,22 @@ func (c *Cloud) listServerGroups(q *request) (*reply, error) {
 	if _, all := q.query["all_projects"]; all && q.admin {
 		project = ""
 	}
-	out := []object{}
-	for _, g := range c.compute.groups.of(project) {
+	var page [2]int // offset and limit
+	for i, name := range []string{"offset", "limit"} {
+		if text := q.query.Get(name); text != "" {
+			n, err := strconv.ParseUint(text, 10, 31)
+			if err != nil {
+				return nil, badQuery(name, text, "does not match '^[0-9]*$'")
+			}
+			page[i] = int(n)
+		}
+	}
+	rows, out := c.compute.groups.of(project), []object{}
+	rows = rows[min(page[0], len(rows)):]
+	if page[1] == 0 || page[1] > novaMaxLimit {
+		page[1] = novaMaxLimit
+	}
+	for _, g := range rows[:min(page[1], len(rows))] {
 		out = append(out, g.view(q))
 	}
 	return ok(object{{"server_groups", out}})

@@ -36,6 +36,9 @@ func badQuery(name, value, why string) error {
 	return fail(400, "Invalid input for query parameters "+name+". Value: "+value+". '"+value+"' "+why)
 }
 
+// novaMaxLimit is the most rows of one page, Nova's [api]max_limit.
+const novaMaxLimit = 1000
+
 // parseServerQuery reads and checks the query of a listing.
 func (c *Cloud) parseServerQuery(q *request) (*serverQuery, error) {
 	if q.at(75) {
@@ -45,15 +48,15 @@ func (c *Cloud) parseServerQuery(q *request) (*serverQuery, error) {
 			}
 		}
 	}
-	sq := &serverQuery{project: q.project, limit: 1000, marker: q.query.Get("marker")}
+	sq := &serverQuery{project: q.project, limit: novaMaxLimit, marker: q.query.Get("marker")}
 	if text := q.query.Get("limit"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
 			return nil, badQuery("limit", text, "does not match '^[0-9]*$'")
 		}
-		sq.limit, sq.limited = min(int(n), 1000), true
+		sq.limit, sq.limited = min(int(n), novaMaxLimit), true
 		if n == 0 {
-			sq.limit, sq.limited = 1000, false
+			sq.limit, sq.limited = novaMaxLimit, false
 		}
 	}
 	for name, at := range map[string]*time.Time{"changes-since": &sq.since, "changes-before": &sq.before} {

@@ -17,6 +17,7 @@ import (
 const (
 	defaultPage = 500
 	maxPage     = 1000 // Nova's, Cinder's and Glance's own upper limit
+	maxRestarts = 5    // of one listing by offset, while the site's rows keep going away
 )
 
 var (
@@ -32,13 +33,16 @@ func (a *Adaptor) List(ctx context.Context, kind sites.Kind, q sites.Query, each
 	if err != nil {
 		return err
 	}
-	l := &listing{adaptor: a, kind: kind, form: f, params: url.Values{}, seen: map[string]bool{}}
+	l := &listing{adaptor: a, kind: kind, form: f, params: url.Values{}, seen: map[string]bool{}, told: map[string]bool{}}
 	maps.Copy(l.params, q.Params)
 	l.size = q.PageSize
 	if l.size <= 0 {
 		l.size = defaultPage
 	}
 	l.size = min(l.size, maxPage)
+	if f.paging == byOffset {
+		l.size = max(l.size, 2) // a page repeats the last row of the one before
+	}
 	if f.paging != allInOne {
 		l.params.Set("limit", strconv.Itoa(l.size))
 	}
@@ -62,7 +66,9 @@ type listing struct {
 	size    int
 	seen    map[string]bool // queries sent
 	last    []string        // ids of the last page, in order
-	told    map[string]bool // ids of the last page when its marker vanished: not told twice
+	told    map[string]bool // ids not to be told twice: of the last page when its marker vanished, of all pages where they go by offset
+
+	restarts int // of a listing by offset, since rows before the offset went away
 }
 
 // page reads one page and reports whether another follows.
@@ -87,6 +93,15 @@ func (l *listing) page(ctx context.Context, each func(sites.Object) error) (bool
 	if err != nil {
 		return false, l.adaptor.unreadable(c, reply.Header, err)
 	}
+	if l.form.paging == byOffset && len(l.last) > 0 && (len(rows) == 0 || l.form.idOf(rows[0]) != l.last[len(l.last)-1]) {
+		if l.restarts++; l.restarts > maxRestarts {
+			return false, l.adaptor.unreadable(c, reply.Header, errLoop)
+		}
+		l.params.Del("offset")
+		l.last = l.last[:0]
+		clear(l.seen)
+		return true, nil
+	}
 	l.last = l.last[:0]
 	for _, row := range rows {
 		id := l.form.idOf(row)
@@ -96,6 +111,9 @@ func (l *listing) page(ctx context.Context, each func(sites.Object) error) (bool
 		l.last = append(l.last, id)
 		if l.told[id] {
 			continue
+		}
+		if l.form.paging == byOffset {
+			l.told[id] = true
 		}
 		if err := each(sites.Object{ID: ident.BottomID(id), Body: row, Began: reply.Began}); err != nil {
 			return false, err
@@ -111,9 +129,6 @@ func (l *listing) stepBack(err error) bool {
 	if marker == "" || len(l.last) == 0 || !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.BadRequest) {
 		return false
 	}
-	if l.told == nil {
-		l.told = map[string]bool{}
-	}
 	for _, id := range l.last {
 		l.told[id] = true
 	}
@@ -128,7 +143,9 @@ func (l *listing) stepBack(err error) bool {
 	return false
 }
 
-// next prepares the query of the next page, taken from the service's link: its
+// next prepares the query of the next page. By offset it begins at the row that
+// ended this one: where that is no longer there, a row before it was deleted, and
+// the walk begins again lest one be missed. Else it is taken from the service's link: its
 // query only, since its host may be one that the site knows by another name.
 func (l *listing) next(body sites.Body, rows int) bool {
 	switch l.form.paging {
@@ -136,7 +153,7 @@ func (l *listing) next(body sites.Body, rows int) bool {
 		return false
 	case byOffset:
 		offset, _ := strconv.Atoi(l.params.Get("offset"))
-		l.params.Set("offset", strconv.Itoa(offset+rows))
+		l.params.Set("offset", strconv.Itoa(offset+rows-1))
 		return rows == l.size
 	}
 	link, err := url.Parse(nextLink(body))

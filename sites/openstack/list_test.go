@@ -105,6 +105,43 @@ func TestPagingInACircle(t *testing.T) {
 	}
 }
 
+// A service that heeds no offset answers its whole list each time; a list as long as a page would then never end.
+func TestPagingWithoutOffsets(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	f := newFakeSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls++
+		fmt.Fprint(w, `{"server_groups": [{"id": "a"}, {"id": "b"}]}`)
+	})
+	_, err := listed(t, f.adaptor(t), sites.ServerGroup, 2)
+	if !fault.Is(err, fault.Unavailable) || !errors.Is(err, errLoop) {
+		t.Errorf("got %v after %d calls, want Unavailable", err, calls)
+	}
+}
+
+// A row deleted between two pages moves those behind it up by one: none of them may be missed, none told twice.
+func TestPagingByOffsetWhileRowsGoAway(t *testing.T) {
+	t.Parallel()
+	ids, asked := []string{"a", "b", "c", "d", "e"}, 0
+	f := newFakeSite(t, func(w http.ResponseWriter, r *http.Request) {
+		var offset, limit int
+		_, _ = fmt.Sscan(r.URL.Query().Get("offset"), &offset)
+		_, _ = fmt.Sscan(r.URL.Query().Get("limit"), &limit)
+		if asked++; asked == 2 {
+			ids = ids[1:]
+		}
+		var rows []string
+		for _, id := range ids[min(offset, len(ids)):min(offset+limit, len(ids))] {
+			rows = append(rows, fmt.Sprintf(`{"id": %q}`, id))
+		}
+		fmt.Fprintf(w, `{"server_groups": [%s]}`, strings.Join(rows, ","))
+	})
+	got, err := listed(t, f.adaptor(t), sites.ServerGroup, 2)
+	if want := []string{"a", "b", "c", "d", "e"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+}
+
 // The row that a page ended with may be deleted before the next page is asked for.
 func TestPagingPastAVanishedMarker(t *testing.T) {
 	t.Parallel()
