@@ -131,7 +131,7 @@ func (e *estate) refuse(t *testing.T, r server.Route, name, body string) {
 			t.Errorf("%s %s, %s: %v", r.Method, r.Path, name, err)
 			continue
 		}
-		if a.Status/100 != 4 && !harmless(r) || a.Status >= 500 {
+		if a.Status/100 != 4 && !(a.OK() && unread(r, body)) {
 			t.Errorf("%s %s as %s, %s: %d %.200s", r.Method, r.Path, who, name, a.Status, a.Text)
 		}
 		if a.Status >= 400 && !dialect(path, a.Text) {
@@ -145,12 +145,20 @@ func (e *estate) refuse(t *testing.T, r server.Route, name, body string) {
 
 func refusedConnection(err error) bool { return strings.Contains(err.Error(), "connection refused") }
 
-// harmless are requests whose body is not looked at, or means nothing.
-func harmless(r server.Route) bool {
-	for _, part := range []string{"/tags", "_extraroutes", "/roles/:role", "/users/:user", "/actions/", "/probe", "/redo", "/cancel"} {
-		if strings.Contains(r.Path, part) {
-			return true
-		}
+// unread tells the requests whose body the real services do not look at, as long as it is JSON (for Keystone: an
+// object), and the one garbage that says something there: an empty list of tags.
+func unread(r server.Route, body string) bool {
+	switch service, path, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/"); {
+	case strings.HasSuffix(path, "/tags"):
+		return strings.Contains(body, `"tags":[]`)
+	case strings.HasSuffix(path, "_extraroutes"): // a router without routes
+		return !strings.Contains(body, `"routes"`) && json.Valid([]byte(body))
+	case service == "network":
+		return strings.HasSuffix(path, "/tags/:tag") && json.Valid([]byte(body))
+	case service == "identity":
+		var object map[string]any
+		return (strings.HasSuffix(path, "/tags/:tag") || strings.HasSuffix(path, "/roles/:role") || strings.HasSuffix(path, "/users/:user")) &&
+			r.Method == http.MethodPut && json.Unmarshal([]byte(body), &object) == nil && object != nil
 	}
 	return false
 }

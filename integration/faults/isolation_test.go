@@ -52,7 +52,7 @@ func newEstate(t *testing.T, cfg topproc.Config) *estate {
 		"servers":              e.create(t, "/compute/v2.1/servers", "server", with(e.serverBody(name("server"), net, "east"), "metadata", object{"k": private})),
 		"os-server-groups":     e.create(t, "/compute/v2.1/os-server-groups", "server_group", object{"name": name("servergroup"), "policies": []string{"affinity"}}),
 		"os-keypairs":          name("key"), "flavors": e.flavor, "projects": e.tenant.ProjectID, "users": e.tenant.UserID,
-		"domains": "default", "regions": "east", "extensions": "os-keypairs", "schemas": "image", "os-aggregates": "1",
+		"domains": "default", "regions": "east", "extensions": "os-keypairs", "schemas": "image", "os-aggregates": "1", "sites": "east",
 	})
 	e.awaitServer(t, e.ids["servers"])
 	e.callers = map[string]*topproc.Client{
@@ -129,6 +129,7 @@ func (e *estate) bodies() map[string]object {
 		"POST /volume/v3/:project/snapshots/:id/action":               {"os-reset_status": object{"status": "error"}},
 		"PUT /volume/v3/:project/snapshots/:id":                       {"snapshot": object{"name": "x"}},
 		"POST /identity/v3/projects":                                  {"project": object{"name": "x"}},
+		"PUT /identity/v3/projects/:project/tags":                     {"tags": []string{"x"}},
 		"PATCH /identity/v3/projects/:project":                        {"project": object{"name": "x"}},
 		"POST /identity/v3/users":                                     {"user": object{"name": "x", "password": "y"}},
 		"PATCH /identity/v3/users/:user":                              {"user": object{"name": "x"}},
@@ -214,6 +215,8 @@ func (e *estate) visit(t *testing.T, r server.Route, who string, body object) in
 	case "PATCH /image/v2/images/:image":
 		sent = `[{"op":"replace","path":"/min_ram","value":1}]`
 		header = append(header, "Content-Type: application/openstack-images-v2.1-json-patch")
+	case "POST /image/v2/images/:image/actions/deactivate", "POST /image/v2/images/:image/actions/reactivate", "PUT /image/v2/images/:image/tags/:tag":
+		sent = nil // Glance takes none
 	case "PUT /image/v2/images/:image/file":
 		sent = []byte("bytes")
 	}

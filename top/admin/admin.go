@@ -70,7 +70,7 @@ func (h *Handler) Routes(g *echo.Group) {
 	config.Security = []map[string][]string{{"token": {}}}
 	// The adapter needs the Echo instance only to be an http.Handler, which nobody uses here.
 	api := humaecho.NewWithGroup(nil, g, config)
-	api.UseMiddleware(h.authorize(api))
+	api.UseMiddleware(h.authorize(api), noBody(api))
 	h.siteRoutes(api)
 	h.zoneRoutes(api)
 	h.projectRoutes(api)

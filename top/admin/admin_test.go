@@ -245,6 +245,12 @@ func TestJobsAndAudit(t *testing.T) {
 	if status, _, text := call(t, top, "admin", "POST", "/v1/jobs/1/cancel", ""); status != 200 || !strings.Contains(text, `"state":"cancelled"`) {
 		t.Errorf("cancel = %d %s", status, text)
 	}
+	// What such a body held was not looked at.
+	for body, want := range map[string]int{"{": 400, "[]": 400, `{"force":true}`: 400, "{}": 404, " ": 404} {
+		if status, _, text := call(t, top, "admin", "POST", "/v1/jobs/99/redo", body); status != want {
+			t.Errorf("redo with body %q = %d %s; want %d", body, status, text, want)
+		}
+	}
 	if status, _, _ := call(t, top, "admin", "GET", "/v1/jobs/99", ""); status != 404 {
 		t.Errorf("an unknown job: %d", status)
 	}

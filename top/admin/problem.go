@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -107,6 +109,21 @@ func (h *Handler) authorize(api huma.API) func(huma.Context, func(huma.Context))
 			return
 		}
 		next(huma.WithValue(ctx, callerKey{}, who))
+	}
+}
+
+// noBody refuses a body where the operation takes none: whoever sends one expects something of it. An empty object,
+// which many clients send with every POST, expects nothing.
+func noBody(api huma.API) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if op := ctx.Operation(); op.RequestBody == nil && op.Method != http.MethodGet {
+			data, err := io.ReadAll(io.LimitReader(ctx.BodyReader(), 3))
+			if text := bytes.TrimSpace(data); err != nil || len(text) > 0 && string(text) != "{}" {
+				_ = huma.WriteErr(api, ctx, http.StatusBadRequest, "this operation takes no request body") // the connection's error is nobody's
+				return
+			}
+		}
+		next(ctx)
 	}
 }
 

@@ -4,7 +4,10 @@
 package identity
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -116,6 +119,25 @@ func views[T any](items []T, view func(T) object) []object {
 
 func badRequest(format string, args ...any) error {
 	return fault.New(fault.BadRequest, "top/identity", format, args...)
+}
+
+// objectBody is middleware that refuses bodies which are no JSON object, also where nobody looks at them: Keystone reads
+// every body before it knows what is asked (keystone/server/flask/request_processing/json_body.py).
+func objectBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		data, err := body(c)
+		if err != nil {
+			return err
+		}
+		if len(data) > 0 {
+			var m map[string]json.RawMessage
+			if json.Unmarshal(data, &m) != nil || m == nil {
+				return badRequest("Expecting to find valid JSON in request body.")
+			}
+		}
+		c.Request().Body = io.NopCloser(bytes.NewReader(data))
+		return next(c)
+	}
 }
 
 // storable is middleware that refuses paths and queries that no id or name can equal: what is not text, or holds a NUL.

@@ -189,10 +189,29 @@ func (h *Handler) replaceTags(c echo.Context) error {
 	if err := unmarshal(data, &in); err != nil {
 		return err
 	}
-	if err := h.setTags(c, func([]string) []string { return orEmpty(in.Tags) }); err != nil {
+	if err := require(c, "identity:update_project"); err != nil {
+		return err
+	}
+	if in.Tags == nil {
+		return badRequest("The member tags must be a list.")
+	}
+	if twice(in.Tags) {
+		return badRequest("The tags of a project differ from each other.")
+	}
+	if err := h.setTags(c, func([]string) []string { return in.Tags }); err != nil {
 		return err
 	}
 	return h.listTags(c)
+}
+
+// twice reports whether a list has something more than once.
+func twice(list []string) bool {
+	for i, item := range list {
+		if slices.Contains(list[:i], item) {
+			return true
+		}
+	}
+	return false
 }
 
 // removeTags handles DELETE /v3/projects/{id}/tags.
@@ -214,9 +233,16 @@ func (h *Handler) hasTag(c echo.Context) error {
 
 // addTag handles PUT /v3/projects/{id}/tags/{tag}.
 func (h *Handler) addTag(c echo.Context) error {
-	err := h.setTags(c, func(old []string) []string { return append(old, c.Param("tag")) })
-	if err != nil {
+	had := false
+	err := h.setTags(c, func(old []string) []string {
+		had = slices.Contains(old, c.Param("tag"))
+		return append(old, c.Param("tag"))
+	})
+	switch {
+	case err != nil:
 		return err
+	case had: // Keystone holds the list with the new tag against its schema, which wants every item once
+		return badRequest("The project has the tag %s already.", c.Param("tag"))
 	}
 	return c.NoContent(http.StatusCreated)
 }

@@ -17,7 +17,7 @@ func (h *Handler) Routes(g *echo.Group) {
 	g.POST("/v3/auth/tokens", h.issueToken)
 	g.POST("/v3/users/:user/password", h.changePassword, storable) // the old password is the proof, as in Keystone
 
-	v3 := g.Group("/v3", h.cfg.Auth.Any, storable)
+	v3 := g.Group("/v3", h.cfg.Auth.Any, storable, objectBody)
 	both(v3, "/auth/tokens", h.showToken)
 	v3.DELETE("/auth/tokens", h.revokeToken)
 	both(v3, "/auth/projects", h.authProjects)

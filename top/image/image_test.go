@@ -405,6 +405,9 @@ func TestRefusals(t *testing.T) {
 		{"negative limit", "GET", "/v2/images?limit=-1", nil, "", 400},
 		{"unknown marker", "GET", "/v2/images?marker=x", nil, "", 400},
 		{"changes-since", "GET", "/v2/images?changes-since=2020-01-01", nil, "", 400},
+		{"tag with a body", "PUT", at + "/tags/x", "{}", "", 400}, // such bodies were not looked at
+		{"deactivate with a body", "POST", at + "/actions/deactivate", "x", "", 400},
+		{"delete with a body", "DELETE", at, "{}", "", 400},
 		{"tag that is not there", "DELETE", at + "/tags/x", nil, "", 404},
 		{"unknown schema", "GET", "/v2/schemas/x", nil, "", 404},
 	} {

@@ -41,6 +41,18 @@ func body(c echo.Context) (map[string]any, error) {
 	return m, nil
 }
 
+// anyJSON refuses a body that is not JSON, where nobody looks at what it says (neutron/api/v2/resource.py reads it all the same).
+func anyJSON(c echo.Context) error {
+	raw, err := io.ReadAll(c.Request().Body)
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	if len(raw) > 0 && !json.Valid(raw) {
+		return faultjson.Typed("MalformedRequestBody", fault.New(fault.BadRequest, "top/network", "Malformed request body: Cannot understand JSON."))
+	}
+	return nil
+}
+
 // unwrap returns the objects of a create: one under the singular name, or several under the plural.
 func (col *collection) unwrap(m map[string]any) (list []map[string]any, bulk bool, err error) {
 	if many, ok := m[col.plural]; ok {

@@ -48,6 +48,9 @@ func (h *Handler) replaceTags(col *collection) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
+		if _, ok := m["tags"]; !ok {
+			return invalid("tags", convertReason+"Invalid tags body")
+		}
 		checked, reason := listOf(text(60))(m["tags"])
 		if reason != "" {
 			return invalid("tags", reason)
@@ -58,9 +61,11 @@ func (h *Handler) replaceTags(col *collection) echo.HandlerFunc {
 		}
 		var tags []string
 		for _, t := range checked.([]any) { //nolint:forcetypeassert // what listOf made
-			if t, _ := t.(string); !slices.Contains(tags, t) {
-				tags = append(tags, t)
+			t, _ := t.(string)
+			if slices.Contains(tags, t) {
+				return invalid("tags", convertReason+"Duplicate items in the list: '"+t+"'")
 			}
+			tags = append(tags, t)
 		}
 		if err := h.setTags(c, col, r, tags); err != nil {
 			return err
@@ -111,6 +116,9 @@ func (h *Handler) hasTag(col *collection) echo.HandlerFunc {
 
 func (h *Handler) addTag(col *collection) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if err := anyJSON(c); err != nil {
+			return err
+		}
 		tag, reason := text(60)(c.Param("tag"))
 		if reason != "" {
 			return invalid("tag", reason)
