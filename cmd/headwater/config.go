@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -73,7 +75,10 @@ type externalConfig struct {
 	Username string `yaml:"username"`
 	Project  string `yaml:"project"`
 	Domain   string `yaml:"domain"`
-	Region   string `yaml:"region"`
+	// CAFile holds the certificates, in PEM, that its TLS is checked against; "" takes the system's.
+	CAFile string `yaml:"ca_file"`
+	// Roles maps the names of its roles to Top's; those that are not named keep their name.
+	Roles map[string]string `yaml:"roles"`
 }
 
 type inventoryConfig struct {
@@ -170,6 +175,12 @@ func (c *topConfig) validate() error {
 	if x := c.Identity.External; x.AuthURL != "" {
 		add(x.Username != "" && x.Project != "" && x.Domain != "", "identity.external: username, project and domain are needed with auth_url")
 		add(c.externalPassword != "", "identity.external: the password is taken from %s, which is empty", envExternalPassword)
+		if _, err := x.transport(); err != nil {
+			errs = append(errs, err)
+		}
+		for _, theirs := range slices.Sorted(maps.Keys(x.Roles)) {
+			add(theirs != "" && x.Roles[theirs] != "", "identity.external.roles: %q to %q: neither name may be empty", theirs, x.Roles[theirs])
+		}
 	}
 	var level slog.Level
 	add(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level %q: want debug, info, warn or error", c.Log.Level)

@@ -25,6 +25,9 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	if len(got.Identity.Policy) == 0 {
 		got.Identity.Policy = nil
 	}
+	if len(got.Identity.External.Roles) == 0 {
+		got.Identity.External.Roles = nil
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example file differs from the defaults:\n got %+v\nwant %+v", got, want)
 	}

@@ -66,11 +66,3 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 	})
 	return front, err
 }
-
-// external makes the client of the Keystone that Top trusts instead of its own users.
-func (t *top) external() (*auth.External, error) {
-	x := t.cfg.Identity.External
-	return auth.NewExternal(auth.ExternalConfig{
-		AuthURL: x.AuthURL, Username: x.Username, Password: t.cfg.externalPassword, Project: x.Project, Domain: x.Domain, Now: time.Now,
-	})
-}

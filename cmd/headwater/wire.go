@@ -27,7 +27,6 @@ import (
 	"github.com/headwater-cloud/headwater/crosssite/ipam"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
-	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/sites/limit"
 	"github.com/headwater-cloud/headwater/sites/registry"
 	"github.com/headwater-cloud/headwater/sync/health"
@@ -149,24 +148,6 @@ func (t *top) buildIdentity(ctx context.Context) error {
 		}
 	}
 	return t.identity.Bootstrap(ctx, identity.Bootstrap{AdminPassword: password})
-}
-
-// firstPassword reads the generated password of the user admin, or generates it.
-func firstPassword(file string) (ident.Secret, error) {
-	have, err := os.ReadFile(file)
-	if err == nil {
-		return ident.Secret(have), nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("read the generated password of admin: %w", err)
-	}
-	password := ident.NewHexID()
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("keep the generated password of admin: %w", err)
-	}
-	_, err = f.WriteString(password)
-	return ident.Secret(password), errors.Join(err, f.Sync(), f.Close())
 }
 
 // buildVerticals makes what knows each kind of resource.
