@@ -70,6 +70,13 @@ type ExternalNetwork struct {
 	Body    Body           `json:"body,omitempty"` // as the site showed it
 }
 
+// SharedNetwork is a network of a site that is not external and that others than its owner use: a provider network.
+type SharedNetwork struct {
+	ExternalNetwork
+	// ToAll says that every project of the site may use it, which the account could prove: some networks are shared with it alone.
+	ToAll bool `json:"to_all"`
+}
+
 // Capacity is a site's own summary of what it has and what is used.
 type Capacity struct {
 	// Known says that the figures come from hypervisors or placement; without it only the project's limits are known.
@@ -98,12 +105,17 @@ type Capabilities struct {
 	Flavors          []FlavorInfo                 `json:"flavors"`
 	VolumeTypes      []string                     `json:"volume_types"`
 	ExternalNetworks []ExternalNetwork            `json:"external_networks"`
+	SharedNetworks   []SharedNetwork              `json:"shared_networks,omitempty"`
 	ImportMethods    []string                     `json:"import_methods"` // Glance's
 	Quota            map[Service]map[string]int64 `json:"quota"`          // the account's own project, remaining limits; -1 unlimited
 	// Admin says that administrators' verbs work: projects can be made, hypervisors seen, flavors made.
-	Admin       bool     `json:"admin"`
-	AdminReason string   `json:"admin_reason,omitempty"` // why not
-	Capacity    Capacity `json:"capacity"`
+	Admin       bool   `json:"admin"`
+	AdminReason string `json:"admin_reason,omitempty"` // why not
+	// Roles are the account's at the probe, from a token issued for it.
+	Roles []string `json:"roles,omitempty"`
+	// NetworksListed says that external and shared networks were all listed: only then does one that is not there mean anything.
+	NetworksListed bool     `json:"networks_listed,omitempty"`
+	Capacity       Capacity `json:"capacity"`
 	// ClockSkew is the site's clock minus ours, from the Date headers, with the precision of a second.
 	ClockSkew time.Duration `json:"clock_skew"`
 	// Warnings are sentences on what will not work there, for the operator.

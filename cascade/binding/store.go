@@ -34,6 +34,11 @@ func (s *Store) GetIn(tx dbschema.Tx, top ident.TopID, site ident.SiteID) (*Bind
 	return one(tx.Gorm().Where("top_id = ? AND site = ?", string(top), string(site)))
 }
 
+// OfBottomIn returns the binding of a bottom of the kind at a site inside a transaction, or nil when nothing is bound to it.
+func (s *Store) OfBottomIn(tx dbschema.Tx, site ident.SiteID, kind sites.Kind, bottom ident.BottomID) (*Binding, error) {
+	return one(tx.Gorm().Where("site = ? AND kind = ? AND bottom_id = ?", string(site), string(kind), string(bottom)))
+}
+
 func one(db *gorm.DB) (*Binding, error) {
 	list, err := many(db.Limit(1))
 	if err != nil || len(list) == 0 {

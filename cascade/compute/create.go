@@ -404,15 +404,20 @@ func (s *Service) want(ctx context.Context, p *plan) (placement.Want, error) {
 	return w, nil
 }
 
-// tie is where a network or port is; one that belongs to no project is where it is bound, if that is one site only.
+// tie is where a network or port is; one that belongs to no project is wherever it is bound.
 func (s *Service) tie(ctx context.Context, r *index.Resource) (placement.Tie, error) {
 	t := placement.Tie{ID: r.ID, Kind: r.Kind, Site: r.Site}
 	if t.Site != "" || r.ProjectID != "" {
 		return t, nil
 	}
 	bound, err := s.core.Bindings.OfTop(ctx, r.ID)
-	if err == nil && len(bound) == 1 {
-		t.Site = bound[0].Site
+	for _, b := range bound {
+		if b.Known() {
+			t.Any = append(t.Any, b.Site)
+		}
+	}
+	if len(t.Any) == 1 {
+		t.Site, t.Any = t.Any[0], nil
 	}
 	return t, err
 }

@@ -77,11 +77,19 @@ func (s *Service) Unbind(tx *cascade.Tx, port *index.Resource, own bool) error {
 	return tx.Save(port)
 }
 
-// Usable returns the networks that a server of the project may use without naming them: its own. See compute.Networks.
+// Usable returns the networks that a server of the project may use without naming them: its own and, as Nova does it, those
+// that are shared. See compute.Networks.
 func (s *Service) Usable(ctx context.Context, caller sites.Caller) ([]*index.Resource, error) {
+	elsewhere, err := s.Elsewhere(ctx, caller.Pin)
+	if err != nil {
+		return nil, err
+	}
 	return s.core.Index.List(ctx, index.Query{
-		Kind: sites.Network, Project: caller.ProjectID, Pin: caller.Pin, Sort: []index.Sort{{Field: index.ByCreated}},
-		Match: func(r *index.Resource) bool { return r.State == index.Live },
+		Kind: sites.Network, Project: caller.ProjectID, Shared: true, Pin: caller.Pin, Sort: []index.Sort{{Field: index.ByCreated}},
+		Match: func(r *index.Resource) bool {
+			spec, err := SpecOf[NetworkSpec](r)
+			return r.State == index.Live && err == nil && !elsewhere[r.ID] && (r.ProjectID == caller.ProjectID || spec.Shared)
+		},
 	})
 }
 

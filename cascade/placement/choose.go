@@ -54,7 +54,12 @@ type Tie struct {
 	ID   ident.TopID
 	Kind sites.Kind
 	Site ident.SiteID
+	// Any, when not empty, are the sites that have it, each as good as the other; Site is then "".
+	Any []ident.SiteID
 }
+
+// at reports whether the tie leaves a site open.
+func (t Tie) at(site ident.SiteID) bool { return len(t.Any) == 0 || slices.Contains(t.Any, site) }
 
 // Ask is what Choose decides on.
 type Ask struct {
@@ -162,7 +167,20 @@ func (ask Ask) target(all []Site) (ident.SiteID, string, error) {
 			return "", "", err
 		}
 	}
+	for _, t := range ask.Ties {
+		if target != "" && !t.at(target) {
+			return "", "", fault.New(fault.Conflict, op, "%s asks for site %s, but %s %s is not there (it is at: %s).", upperFirst(why), target, t.Kind, t.ID, names(t.Any))
+		}
+	}
 	return target, rule, nil
+}
+
+func names(list []ident.SiteID) string {
+	texts := make([]string, len(list))
+	for i, s := range list {
+		texts[i] = string(s)
+	}
+	return strings.Join(texts, ", ")
 }
 
 func upperFirst(s string) string {
@@ -201,6 +219,11 @@ func judge(ask Ask, s Site, target ident.SiteID) Verdict {
 		no("the site is down: %s", cmp.Or(s.Reason, "it does not answer"))
 	case s.Capable == nil:
 		no("the site was not probed yet")
+	}
+	for _, t := range ask.Ties {
+		if !t.at(s.Name) {
+			no("%s %s is not at the site", t.Kind, t.ID)
+		}
 	}
 	if len(v.Reasons) == 0 {
 		if _, ok := s.Capable.Services[ask.Service]; !ok {

@@ -402,7 +402,7 @@ func (c *Cloud) planNetworks(q *request, b *build, d doc) error {
 func (c *Cloud) autoNetwork(q *request, b *build, asked bool) error {
 	var mine []*network
 	for _, n := range c.network.networks.all {
-		if (n.Project == q.project || n.shared) && !n.external && len(n.subnets) > 0 {
+		if n.usedBy(q) && !n.external && len(n.subnets) > 0 {
 			mine = append(mine, n)
 		}
 	}
@@ -435,10 +435,10 @@ func (c *Cloud) planNetwork(q *request, b *build, m doc) (netRequest, error) {
 	}
 	id := m.str("uuid")
 	n, found := c.network.networks.get(id)
-	if !found || !(q.admin || n.Project == q.project || n.shared || n.external) {
+	if !found || !n.seenBy(q) {
 		return r, fail(400, "Network "+id+" could not be found.")
 	}
-	if n.external && !n.shared && !q.admin {
+	if n.external && !n.usedBy(q) && !q.admin {
 		return r, fail(403, "It is not allowed to create an interface on external network "+id)
 	}
 	if len(n.subnets) == 0 {

@@ -52,6 +52,17 @@ type network struct {
 	subnets                                            []*subnet
 	ports                                              map[string]*port // by MAC
 	dhcp                                               *port
+	grants                                             map[string]string // project: the policy that shares the network with it
+}
+
+// seenBy reports whether the caller may use the network, or at least look at it.
+func (n *network) seenBy(q *request) bool {
+	return q.admin || n.external || n.usedBy(q)
+}
+
+// usedBy reports whether the caller's project owns the network or it is shared with the project.
+func (n *network) usedBy(q *request) bool {
+	return n.Project == q.project || n.shared || n.grants[q.project] != ""
 }
 
 type addrRange struct{ first, last netip.Addr }

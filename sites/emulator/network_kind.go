@@ -130,9 +130,9 @@ func (k *netKind) sees(q *request, r netResource) bool {
 	}
 	switch r := r.(type) {
 	case *network:
-		return r.shared || r.external
+		return r.seenBy(q)
 	case *subnet:
-		return r.network.shared || r.network.Project == q.project
+		return r.network.usedBy(q)
 	case *port:
 		return r.network.Project == q.project
 	}

@@ -91,7 +91,10 @@ func (c *Cloud) networkRoutes() {
 	})
 	h("GET /v2.0/network-ip-availabilities", needsToken, c.ipAvailabilities)
 	h("GET /v2.0/network-ip-availabilities/{id}", needsToken, c.ipAvailability)
-	for path, many := range map[string]string{"qos/policies": "policies", "subnetpools": "subnetpools", "address-scopes": "address_scopes", "trunks": "trunks", "rbac-policies": "rbac_policies"} {
+	h("GET /v2.0/rbac-policies", needsToken, c.listRBAC)
+	h("POST /v2.0/rbac-policies", changes, c.createRBAC)
+	h("DELETE /v2.0/rbac-policies/{id}", changes, c.deleteRBAC)
+	for path, many := range map[string]string{"qos/policies": "policies", "subnetpools": "subnetpools", "address-scopes": "address_scopes", "trunks": "trunks"} {
 		h("GET /v2.0/"+path, needsToken, func(*request) (*reply, error) { return ok(object{{many, []object{}}}) })
 	}
 	for _, m := range []string{"GET", "POST", "PUT", "DELETE"} {

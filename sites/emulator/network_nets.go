@@ -71,7 +71,7 @@ func (c *Cloud) networkKind() *netKind {
 			}
 			var out []netResource
 			for _, x := range n.networks.all {
-				if x.Project == q.project || x.shared || x.external {
+				if x.seenBy(q) {
 					out = append(out, x)
 				}
 			}
@@ -268,7 +268,7 @@ func (c *Cloud) subnetKind() *netKind {
 			}
 			var out []netResource
 			for _, x := range n.subnets.all {
-				if x.Project == q.project || x.network.shared || x.network.Project == q.project {
+				if x.Project == q.project || x.network.usedBy(q) {
 					out = append(out, x)
 				}
 			}
@@ -290,7 +290,7 @@ func badIP(name, value string) error {
 
 func (c *Cloud) createSubnet(q *request, d doc) (netResource, error) {
 	n, found := c.network.networks.get(d.str("network_id"))
-	if !found || !(q.admin || n.Project == q.project || n.shared || n.external) {
+	if !found || !n.seenBy(q) {
 		return nil, neutronErr(404, "NetworkNotFound", "Network "+d.str("network_id")+" could not be found.")
 	}
 	if !q.admin && n.Project != q.project {

@@ -146,14 +146,14 @@ var macPattern = regexp.MustCompile(`^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
 
 func (c *Cloud) createPort(q *request, d doc) (netResource, error) {
 	n, found := c.network.networks.get(d.str("network_id"))
-	if !found || !(q.admin || n.Project == q.project || n.shared || n.external) {
+	if !found || !n.seenBy(q) {
 		return nil, neutronErr(404, "NetworkNotFound", "Network "+d.str("network_id")+" could not be found.")
 	}
 	own := q.admin || n.Project == q.project
 	if err := portPolicy(d, own, "create"); err != nil {
 		return nil, err
 	}
-	if !own && !n.shared {
+	if !own && !n.usedBy(q) {
 		return nil, neutronErr(403, "HTTPForbidden", "Tenant "+q.project+" not allowed to create port on this network")
 	}
 	p := &port{row: row{ID: newID(), Project: d.str("project_id")}, std: c.newStd(d), network: n, mac: strings.ToLower(d.str("mac_address")), adminUp: d.truth("admin_state_up", true),

@@ -34,13 +34,14 @@ func (a *Adaptor) Probe(ctx context.Context) (sites.Capabilities, error) {
 	if p.grant, err = p.login(ctx); err != nil {
 		return sites.Capabilities{}, err
 	}
+	p.caps.Roles = slices.Sorted(slices.Values(p.grant.account.Roles))
 	if err := p.services(ctx); err != nil {
 		return sites.Capabilities{}, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(probeParallel)
 	for _, question := range []func(context.Context) error{
-		p.flavors, p.volumeTypes, p.externalNetworks, p.extensions, p.importMethods, p.zones,
+		p.flavors, p.volumeTypes, p.networks, p.extensions, p.importMethods, p.zones,
 		p.computeQuota, p.volumeQuota, p.networkQuota, p.imageQuota, p.administration,
 	} {
 		g.Go(func() error { return question(gctx) })
@@ -228,6 +229,11 @@ func (p *probe) judge() {
 	}
 	if len(c.ExternalNetworks) == 0 {
 		p.warn("the site shows no external network: no floating IPs there")
+	}
+	for _, n := range c.SharedNetworks {
+		if !n.ToAll {
+			p.warn("network %s (%s) is shared with the account; that it is with every project cannot be seen: it is offered only where all projects use this account", n.Name, n.ID)
+		}
 	}
 	if skew := c.ClockSkew.Abs(); skew > maxSkew {
 		p.warn("the site's clock differs from ours by %s", c.ClockSkew)

@@ -75,32 +75,6 @@ func (p *probe) volumeTypes(ctx context.Context) error {
 	return nil
 }
 
-func (p *probe) externalNetworks(ctx context.Context) error {
-	var found []sites.ExternalNetwork
-	err := p.adaptor.List(ctx, sites.Network, sites.Query{Params: url.Values{"router:external": {"True"}}}, func(o sites.Object) error {
-		if external, _ := o.Body["router:external"].(bool); external {
-			found = append(found, sites.ExternalNetwork{ID: o.ID, Name: o.Text("name"), Body: o.Body})
-		}
-		return nil
-	})
-	for i := 0; err == nil && i < len(found); i++ {
-		err = p.adaptor.List(ctx, sites.Subnet, sites.Query{Params: url.Values{"network_id": {string(found[i].ID)}}}, func(o sites.Object) error {
-			if o.Text("network_id") == string(found[i].ID) {
-				found[i].Subnets = append(found[i].Subnets, o.Body)
-			}
-			return nil
-		})
-	}
-	if err != nil {
-		return p.skip(err, "the external networks")
-	}
-	slices.SortFunc(found, func(x, y sites.ExternalNetwork) int {
-		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
-	})
-	p.with(func(c *sites.Capabilities) { c.ExternalNetworks = found })
-	return nil
-}
-
 func (p *probe) extensions(ctx context.Context) error {
 	body, err := p.ask(ctx, sites.NetworkSvc, "extensions", nil)
 	if err != nil {

@@ -93,7 +93,8 @@ var probeAnswers = map[string]string{
 	"/compute/v2.1/flavors/detail":                  `{"flavors": [{"id": "f2", "name": "big", "vcpus": 4, "ram": 4096, "disk": 10, "swap": ""}, {"id": "f1", "name": "small", "vcpus": 1, "ram": 512, "disk": 1, "os-flavor-access:is_public": false, "extra_specs": {"a": "b"}, "rxtx_factor": 1.5}]}`,
 	"/compute/v2.1/flavors/f2/os-extra_specs":       `{"extra_specs": {"c": "d"}}`,
 	"/volume/v3/p1/types":                           `{"volume_types": [{"id": "1", "name": "ssd"}]}`,
-	"/network/v2.0/networks":                        `{"networks": [{"id": "n1", "name": "public", "router:external": true}, {"id": "n2", "name": "not", "router:external": false}]}`,
+	"/network/v2.0/networks":                        `{"networks": [{"id": "n1", "name": "public", "router:external": true}, {"id": "n2", "name": "not", "router:external": false}, {"id": "n3", "name": "provider", "shared": true}, {"id": "n4", "name": "mine", "shared": true}]}`,
+	"/network/v2.0/rbac-policies":                   `{"rbac_policies": [{"id": "r1", "object_id": "n3", "action": "access_as_shared", "target_tenant": "*"}, {"id": "r2", "object_id": "n4", "action": "access_as_shared", "target_tenant": "p1"}]}`,
 	"/network/v2.0/subnets":                         `{"subnets": [{"id": "s1", "network_id": "n1", "cidr": "10.0.0.0/24"}]}`,
 	"/network/v2.0/extensions":                      `{"extensions": [{"alias": "router"}, {"alias": "port-security"}, {"alias": "standard-attr-description"}]}`,
 	"/image/v2/info/import":                         `{"import-methods": {"value": ["web-download", "glance-direct"]}}`,
@@ -147,6 +148,12 @@ func TestProbeOfAnAdministrator(t *testing.T) {
 	}
 	if c.ClockSkew < 4*time.Minute || !contains(strings.Join(c.Warnings, "\n"), "clock differs") {
 		t.Errorf("clock skew %v, warnings %v", c.ClockSkew, c.Warnings)
+	}
+	if n := c.SharedNetworks; len(n) != 2 || n[0].Name != "mine" || n[0].ToAll || n[1].Name != "provider" || !n[1].ToAll || !c.NetworksListed {
+		t.Errorf("shared networks are %+v, all listed: %v; want that only provider is for all", n, c.NetworksListed)
+	}
+	if !contains(strings.Join(c.Warnings, "\n"), "network mine (n4) is shared with the account") {
+		t.Errorf("warnings %v say nothing of network mine", c.Warnings)
 	}
 	if i := c.Services[sites.Compute]; i.MaxMicroversion != "2.93" || i.MinMicroversion != "2.1" || i.Version != "v2.1" || c.Services[sites.ImageService].Version != "v2.15" {
 		t.Errorf("services are %+v", c.Services)

@@ -78,6 +78,19 @@ type Site struct {
 	Created, Updated  time.Time
 }
 
+// Offered returns what the last probe found, as Top's projects may use it: where the tenancy is shared, they all act as the
+// account that the site's shared networks were shown to.
+func (s *Site) Offered() sites.Capabilities {
+	caps := *s.Capabilities
+	if s.Tenancy == sites.TenancyShared {
+		caps.SharedNetworks = slices.Clone(caps.SharedNetworks)
+		for i := range caps.SharedNetworks {
+			caps.SharedNetworks[i].ToAll = true
+		}
+	}
+	return caps
+}
+
 // Usable reports whether Top talks to the site at all: it is enabled and not
 // down. Unknown counts as usable: the call itself will tell.
 func (s *Site) Usable() bool { return s.Enabled && s.State == Active && s.Health.State != Down }

@@ -24,7 +24,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/registry"
 )
 
-// Adopter takes over what everybody shares at a site: flavors, types, external networks, public images.
+// Adopter takes over what everybody shares at a site: flavors, types, external and shared networks, public images.
 type Adopter interface {
 	AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error
 }
@@ -171,8 +171,9 @@ func (inv *Inventory) adopt(ctx context.Context, s *registry.Site, cur *Cursor) 
 		return nil
 	}
 	var errs []error
+	caps := s.Offered()
 	for _, a := range inv.cfg.Adopters {
-		errs = append(errs, a.AdoptSite(ctx, s.Name, *s.Capabilities))
+		errs = append(errs, a.AdoptSite(ctx, s.Name, caps))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("adopt what site %s shares: %w", s.Name, err)

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/network"
@@ -142,14 +143,25 @@ func TestExternalNetworksVanish(t *testing.T) {
 		}
 		return len(nets[0]["subnets"].([]any))
 	}
-	none := list[0].caps
-	none.ExternalNetworks = nil
-	if err := s.service.AdoptSite(t.Context(), "west", none); err != nil {
+	if err := list[1].admin.Delete(t.Context(), sites.Network, list[1].caps.ExternalNetworks[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if n := subnets(); n != 1 {
-		t.Errorf("%d subnets after west lost its network, want east's", n)
+	none := list[1].caps
+	look := func(want int, when string) {
+		t.Helper()
+		for range 2 { // again with the same probe: that is no second look
+			if err := s.service.AdoptSite(t.Context(), "west", none); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := subnets(); n != want {
+			t.Errorf("%d subnets %s, want %d", n, when, want)
+		}
 	}
+	none.ExternalNetworks, none.ProbedAt = nil, none.ProbedAt.Add(time.Minute)
+	look(2, "after a first look that misses west's network")
+	none.ProbedAt = none.ProbedAt.Add(time.Minute)
+	look(1, "after a second look")
 	err := s.core.DB.Write(t.Context(), func(tx dbschema.Tx) error {
 		return cascade.NewSiteRemover(s.core).Forget(t.Context(), tx, "east")
 	})

@@ -109,10 +109,16 @@ func (h *Handler) query(c echo.Context, col *collection, who sites.Caller, q url
 	if err != nil {
 		return query, err
 	}
-	if len(matchers) > 0 || col.visible != nil {
+	elsewhere := map[ident.TopID]bool(nil)
+	if col.kind == sites.Network && col.withShared {
+		if elsewhere, err = h.service.Elsewhere(c.Request().Context(), who.Pin); err != nil {
+			return query, err
+		}
+	}
+	if len(matchers) > 0 || col.visible != nil || len(elsewhere) > 0 {
 		v := &viewer{handler: h, caller: who, plain: true}
 		query.Match = func(r *row) bool {
-			if col.visible != nil && !col.visible(r) {
+			if col.visible != nil && !col.visible(r) || elsewhere[r.ID] {
 				return false
 			}
 			if len(matchers) == 0 {
