@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -40,12 +41,15 @@ type topConfig struct {
 	Identity  identityConfig  `yaml:"identity"`
 	Inventory inventoryConfig `yaml:"inventory"`
 	Audit     auditConfig     `yaml:"audit"`
+	Metrics   metricsConfig   `yaml:"metrics"`
 	Log       logConfig       `yaml:"log"`
 
 	// adminPassword comes from the environment only.
 	adminPassword ident.Secret
 	// externalPassword is of the account that checks tokens at an external Keystone; from the environment only.
 	externalPassword ident.Secret
+	// metricsToken is what requests for /metrics must bear; from the environment only.
+	metricsToken ident.Secret
 }
 
 type tlsConfig struct {
@@ -90,6 +94,10 @@ type auditConfig struct {
 	Keep time.Duration `yaml:"keep"`
 }
 
+type metricsConfig struct {
+	Listen string `yaml:"listen"` // "" serves /metrics on the API's address
+}
+
 type logConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
 	Format string `yaml:"format"` // text or json
@@ -99,6 +107,7 @@ type logConfig struct {
 const (
 	envAdminPassword    = "HEADWATER_ADMIN_PASSWORD"
 	envExternalPassword = "HEADWATER_EXTERNAL_PASSWORD"
+	envMetricsToken     = "HEADWATER_METRICS_TOKEN"
 	envDatabaseDSN      = "HEADWATER_DATABASE_DSN"
 )
 
@@ -129,6 +138,7 @@ func loadConfig(file string, getenv func(string) string, flags ...func(*topConfi
 		}
 	}
 	cfg.adminPassword, cfg.externalPassword = ident.Secret(getenv(envAdminPassword)), ident.Secret(getenv(envExternalPassword))
+	cfg.metricsToken = ident.Secret(getenv(envMetricsToken))
 	if dsn := getenv(envDatabaseDSN); dsn != "" {
 		cfg.Database.DSN = dsn
 	}
@@ -168,6 +178,10 @@ func (c *topConfig) validate() error {
 	add(c.Inventory.Every >= 100*time.Millisecond, "inventory.every %v: want at least 100ms", c.Inventory.Every)
 	add(c.Inventory.DiffEvery >= c.Inventory.Every, "inventory.diff_every %v: want at least every (%v)", c.Inventory.DiffEvery, c.Inventory.Every)
 	add(c.Audit.Keep >= 24*time.Hour, "audit.keep %v: want at least 24h", c.Audit.Keep)
+	if c.Metrics.Listen != "" {
+		_, port, err := net.SplitHostPort(c.Metrics.Listen)
+		add(err == nil && port != "" && c.Metrics.Listen != c.Listen, "metrics.listen %q: want ADDRESS:PORT, another than listen", c.Metrics.Listen)
+	}
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		add(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/"), "public_url %q: want http(s)://HOST[:PORT]", c.PublicURL)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headwater-cloud/headwater/cascade/audit"
@@ -67,8 +66,13 @@ type Config struct {
 	// Ready says whether Top can serve; its error is shown at /healthz.
 	Ready   func(context.Context) error
 	Metrics *prometheus.Registry
-	Log     *slog.Logger
-	Now     func() time.Time
+	// MetricsListen is an address for /metrics alone, in plain HTTP; "" serves it on Listen.
+	MetricsListen string
+	// MetricsToken is what a request for /metrics must bear (Authorization: Bearer TOKEN). Without one, /metrics on
+	// Listen answers peers on this machine only, and on MetricsListen whoever reaches it.
+	MetricsToken ident.Secret
+	Log          *slog.Logger
+	Now          func() time.Time
 }
 
 // The values of Config that are not given.
@@ -111,7 +115,9 @@ func New(cfg Config) (*Server, error) {
 	s.echo.RouteNotFound("/*", func(echo.Context) error { return errNoRoute })
 	s.middleware()
 	s.echo.GET("/healthz", s.healthz)
-	s.echo.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{})))
+	if cfg.MetricsListen == "" {
+		s.echo.GET("/metrics", s.showMetrics)
+	}
 	for _, m := range cfg.Mounts {
 		g := s.echo.Group(m.Prefix, s.limitBody(m), s.audit(m))
 		m.Routes(g)
@@ -154,6 +160,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.cfg.Log.InfoContext(ctx, "listener opened", "url", scheme+"://"+ln.Addr().String())
 	g, gctx := errgroup.WithContext(ctx)
+	if s.cfg.MetricsListen != "" {
+		g.Go(func() error { return s.serveMetrics(gctx) })
+	}
 	g.Go(func() error {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)

@@ -104,7 +104,6 @@ func TestAnswers(t *testing.T) {
 		{"an unclassified error likewise", "GET", "/compute/internal", "", 500, "req-", "hunter2"},
 		{"a site that is down", "GET", "/compute/busy", "", 503, "Site east is down.", ""},
 		{"health", "GET", "/healthz", "", 200, "ok", ""},
-		{"metrics", "GET", "/metrics", "", 200, "headwater_server_requests_in_flight", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
