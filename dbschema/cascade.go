@@ -70,6 +70,9 @@ type Binding struct {
 	Detail      string     `gorm:"column:detail"`       // JSON of the kind's own notes, or ""
 	CreatedAt   time.Time  `gorm:"column:created_at;autoCreateTime:false"`
 	UpdatedAt   time.Time  `gorm:"column:updated_at;autoUpdateTime:false"`
+	// AbsentAt is when the list began that did not show the bottom, MissingSince the first look by id that did not find it.
+	AbsentAt     *time.Time `gorm:"column:absent_at"`
+	MissingSince *time.Time `gorm:"column:missing_since"`
 }
 
 // TableName names the table.

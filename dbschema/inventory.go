@@ -12,6 +12,8 @@ type InventoryCursor struct {
 	AdoptedAt  *time.Time `gorm:"column:adopted_at"`
 	NextAt     time.Time  `gorm:"column:next_at"`
 	Alarm      string     `gorm:"column:alarm"`
+	AdoptAlarm string     `gorm:"column:adopt_alarm"`
+	Progress   string     `gorm:"column:progress"` // JSON of a full comparison that is under way, or ""
 }
 
 // TableName names the table.

@@ -38,3 +38,18 @@ func atLeast(text string, major, minor int) bool {
 	n, err2 := strconv.Atoi(b)
 	return err1 == nil && err2 == nil && (m > major || m == major && n >= minor)
 }
+
+// ByID returns the query by which a site lists a kind in the order of the
+// resources' ids, so that a listing can be compared piece by piece and go on
+// where it stopped; nil where no service sorts the kind so.
+func ByID(kind Kind) url.Values {
+	switch kind {
+	case Server:
+		return url.Values{"sort_key": {"uuid"}, "sort_dir": {"asc"}}
+	case Volume, Snapshot, Backup:
+		return url.Values{"sort": {"id:asc"}}
+	case Image, Network, Subnet, Port, Router, FloatingIP, SecurityGroup:
+		return url.Values{"sort_key": {"id"}, "sort_dir": {"asc"}}
+	}
+	return nil
+}

@@ -14,7 +14,14 @@ type FlavorMaker interface {
 	EnsureFlavor(ctx context.Context, f FlavorInfo, projects ...string) (ident.BottomID, error)
 }
 
-// As finds an optional power (ProjectMaker, FlavorMaker) of an adaptor, also
+// Prover is what an adaptor can do besides: tell as whom it acts now.
+type Prover interface {
+	// Prove logs in again and returns as whom the adaptor acts from here on: a token that was out may say nothing of
+	// a role that was lost since.
+	Prove(ctx context.Context) (Account, error)
+}
+
+// As finds an optional power (ProjectMaker, FlavorMaker, Prover) of an adaptor, also
 // when decorators lie around it.
 //
 // A decorator that can keep its promise for a power as well has a method

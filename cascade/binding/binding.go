@@ -41,6 +41,11 @@ type Binding struct {
 	Generation  int64     // of the spec that the bottom has
 	Adopted     bool      // was at the site before us; never deleted by us
 	Detail      string    // JSON of the kind's own notes, or ""
+	// BoundAt is when the row last changed: a list that began before says nothing of its bottom.
+	BoundAt time.Time
+	// AbsentAt is when the last list began that did not show the bottom, MissingSince when a look by its id first did
+	// not find it. Both are zero for what was seen since.
+	AbsentAt, MissingSince time.Time
 }
 
 // Known reports whether the bottom's id is known.
@@ -56,12 +61,18 @@ func fromRow(row *dbschema.Binding) *Binding {
 	b := &Binding{
 		TopID: ident.TopID(row.TopID), Site: ident.SiteID(row.Site), Kind: sites.Kind(row.Kind), ProjectID: row.ProjectID,
 		BottomID: ident.BottomID(row.BottomID), State: State(row.State), Generation: row.Generation, Adopted: row.Adopted, Detail: row.Detail,
+		BoundAt: row.UpdatedAt.UTC(),
 	}
 	if row.ClaimUntil != nil {
 		b.ClaimUntil = row.ClaimUntil.UTC()
 	}
-	if row.AttemptedAt != nil {
-		b.AttemptedAt = row.AttemptedAt.UTC()
+	for _, t := range []struct {
+		from *time.Time
+		to   *time.Time
+	}{{row.AttemptedAt, &b.AttemptedAt}, {row.AbsentAt, &b.AbsentAt}, {row.MissingSince, &b.MissingSince}} {
+		if t.from != nil {
+			*t.to = t.from.UTC()
+		}
 	}
 	return b
 }

@@ -157,7 +157,7 @@ func (s *Store) Adopt(tx dbschema.Tx, b Binding) error {
 	}
 	err := tx.Gorm().Clauses(clause.OnConflict{
 		Columns:   []clause.Column{{Name: "top_id"}, {Name: "site"}},
-		DoUpdates: clause.AssignmentColumns([]string{"bottom_id", "state", "generation", "adopted", "detail", "updated_at"}),
+		DoUpdates: clause.AssignmentColumns([]string{"bottom_id", "state", "generation", "adopted", "detail", "updated_at", "absent_at", "missing_since"}),
 	}).Create(&row).Error
 	if err != nil {
 		return fmt.Errorf("adopt %s %s at %s: %w", b.Kind, b.BottomID, b.Site, err)

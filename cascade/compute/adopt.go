@@ -2,7 +2,9 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade"
@@ -19,10 +21,12 @@ func sameFlavor(a, b sites.FlavorInfo) bool {
 }
 
 // AdoptSite takes over the public flavors of a site: those of equal size and
-// specs become one flavor at Top. Flavors that vanished there are no longer
-// bound there; the rows stay while another site or Top's administrator keeps them. It is idempotent.
+// specs become one flavor at Top. Flavors that vanished there, by the rule of
+// cascade.Vanished, are no longer bound there; the rows stay while another site or Top's administrator keeps them. It
+// is idempotent. A *cascade.DoubtError says that what is there was taken over and what is not was not believed.
 func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
-	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
+	gone, doubt := s.vanished(ctx, site, caps)
+	err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		tops, err := s.allFlavors(tx)
 		if err != nil {
 			return err
@@ -31,12 +35,44 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.C
 		if err != nil {
 			return err
 		}
-		a := adoption{s: s, tx: tx, site: site, tops: tops, at: map[ident.TopID]*binding.Binding{}}
+		a := adoption{s: s, tx: tx, site: site, tops: tops, at: map[ident.TopID]*binding.Binding{}, gone: gone}
 		for _, b := range bound {
 			a.at[b.TopID] = b
 		}
 		return a.run(caps.Flavors)
 	})
+	return errors.Join(err, doubt)
+}
+
+// vanished returns the bottoms of adopted flavors that the site no longer has, or no longer shows to everybody.
+func (s *Service) vanished(ctx context.Context, site ident.SiteID, caps sites.Capabilities) (map[ident.BottomID]bool, error) {
+	at, err := s.core.At(ctx, &index.Resource{Kind: sites.Flavor}, site)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := s.core.Bindings.OfSite(ctx, site, sites.Flavor)
+	if err != nil {
+		return nil, err
+	}
+	bound = slices.DeleteFunc(bound, func(b *binding.Binding) bool { return !b.Adopted })
+	look := cascade.Look{Kind: sites.Flavor, Began: caps.ProbedAt, Admin: caps.Admin, Shown: map[ident.BottomID]bool{}, Still: isPublic}
+	for _, info := range caps.Flavors {
+		if info.Public {
+			look.Shown[info.ID] = true
+		}
+	}
+	lost, err := s.core.Vanished(ctx, at, look, bound)
+	gone := map[ident.BottomID]bool{}
+	for _, b := range lost {
+		gone[b.BottomID] = true
+	}
+	return gone, err
+}
+
+// isPublic reports whether everybody at the site may use a flavor.
+func isPublic(o sites.Object) bool {
+	public, told := o.Body["os-flavor-access:is_public"].(bool)
+	return public || !told
 }
 
 // adoption is one walk over a site's flavors.
@@ -46,6 +82,7 @@ type adoption struct {
 	site ident.SiteID
 	tops []*Flavor
 	at   map[ident.TopID]*binding.Binding // at this site
+	gone map[ident.BottomID]bool          // bound here, and surely no longer there
 }
 
 func (a *adoption) run(shown []sites.FlavorInfo) error {
@@ -78,7 +115,7 @@ func (a *adoption) run(shown []sites.FlavorInfo) error {
 		}
 	}
 	for id, b := range a.at {
-		if b.Adopted && !kept[id] {
+		if _, shown := there[b.BottomID]; b.Adopted && !kept[id] && (shown || a.gone[b.BottomID]) { // shown: with another size
 			if err := a.s.core.Bindings.Forget(a.tx.Tx, id, a.site); err != nil {
 				return err
 			}

@@ -4,25 +4,29 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
-	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // AdoptSite takes over the public images of a site. Images with the same name
 // and the same bytes (hash) at several sites are one at Top: that a system image
-// has another id in each region is the first complaint of those who use several.
-func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capabilities) error {
+// has another id in each region is the first complaint of those who use several. A *cascade.DoubtError says that what
+// is there was taken over and what is not was not believed.
+func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
 	at, err := s.core.At(ctx, &index.Resource{Kind: sites.Image}, site)
 	if err != nil {
 		return err
 	}
 	var found []sites.Object
+	look := cascade.Look{Kind: sites.Image, Began: s.core.Now(), Admin: caps.Admin, Shown: map[ident.BottomID]bool{}, Still: func(o sites.Object) bool {
+		return o.Text("visibility") == Public && o.Text("status") != "deleted"
+	}}
 	q := sites.Query{Params: url.Values{"visibility": {Public}, "status": {Active}}}
 	err = at.Adaptor.List(ctx, sites.Image, q, func(o sites.Object) error {
 		if _, ours := sites.MarkerOf(o.Body); !ours && o.Text("visibility") == Public && o.Text("status") == Active {
@@ -37,14 +41,13 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capa
 	if err != nil {
 		return err
 	}
-	seen := map[ident.BottomID]bool{}
 	for _, o := range found {
-		seen[o.ID] = true
+		look.Shown[o.ID] = true
 		if err := s.adopt(ctx, site, o, known); err != nil {
 			return fmt.Errorf("adopt image %s of %s: %w", o.ID, site, err)
 		}
 	}
-	return s.dropVanished(ctx, at, seen)
+	return s.dropVanished(ctx, at, look)
 }
 
 // shared returns the adopted images by what makes them the same.
@@ -190,42 +193,38 @@ var builtin = map[string]bool{
 	"os_glance_failed_import": true, "os_glance_importing_to_stores": true, "os_glance_import_task": true, sites.ImageMarker: true,
 }
 
-// dropVanished forgets copies that a site no longer has; an image that is left at no site ends, since nobody can use it.
-// Absence from the list is only a suspicion (DESIGN D8): an image that is hidden, or deactivated for a while, is not
-// listed and still there, and one that ended would have another id at Top when it comes back.
-func (s *Service) dropVanished(ctx context.Context, at cascade.At, seen map[ident.BottomID]bool) error {
-	site := at.Site
-	bound, err := s.core.Bindings.OfSite(ctx, site, sites.Image)
+// dropVanished forgets copies that a site no longer has, by the rule of cascade.Vanished; an image that is left at no
+// site ends, since nobody can use it. One that is hidden, or deactivated for a while, is not listed and still there:
+// one that ended would have another id at Top when it comes back.
+func (s *Service) dropVanished(ctx context.Context, at cascade.At, look cascade.Look) error {
+	bound, err := s.core.Bindings.OfSite(ctx, at.Site, sites.Image)
 	if err != nil {
 		return err
 	}
-	for _, b := range bound {
-		if !b.Adopted || seen[b.BottomID] {
-			continue
-		}
-		switch obj, err := at.Adaptor.Show(ctx, sites.Image, b.BottomID); {
-		case err == nil && obj.Text("visibility") == Public && obj.Text("status") != "deleted":
-			continue
-		case err != nil && !fault.Is(err, fault.NotFound):
-			return fmt.Errorf("look for image %s of %s: %w", b.BottomID, site, err)
-		}
-		err := s.core.Internal(ctx, func(tx *cascade.Tx) error {
-			if err := s.core.Bindings.Forget(tx.Tx, b.TopID, site); err != nil {
-				return err
-			}
-			left, err := s.core.Bindings.OfTopIn(tx.Tx, b.TopID)
-			if err != nil || len(left) > 0 {
-				return err
-			}
-			r, err := tx.Load(b.TopID)
-			if err != nil || r.State != index.Live {
-				return err
-			}
-			return tx.End(r)
-		})
-		if err != nil {
+	bound = slices.DeleteFunc(bound, func(b *binding.Binding) bool { return !b.Adopted })
+	gone, err := s.core.Vanished(ctx, at, look, bound)
+	if err != nil {
+		return err
+	}
+	for _, b := range gone {
+		if err := s.core.Internal(ctx, func(tx *cascade.Tx) error { return s.drop(tx, b) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Service) drop(tx *cascade.Tx, b *binding.Binding) error {
+	if err := s.core.Bindings.Forget(tx.Tx, b.TopID, b.Site); err != nil {
+		return err
+	}
+	left, err := s.core.Bindings.OfTopIn(tx.Tx, b.TopID)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	r, err := tx.Load(b.TopID)
+	if err != nil || r.State != index.Live {
+		return err
+	}
+	return tx.End(r)
 }

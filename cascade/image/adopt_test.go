@@ -58,7 +58,8 @@ func TestDeactivatedImageStays(t *testing.T) {
 	if err := admin.Delete(t.Context(), sites.Image, obj.ID); err != nil {
 		t.Fatal(err)
 	}
-	if got := state(); got != index.Deleted {
-		t.Errorf("an image that is gone from the site is %s at Top", got)
-	}
+	cascadetest.Until(t, "the end of an image that is gone from the site", func() (any, bool) {
+		got := state()
+		return got, got == index.Deleted
+	})
 }

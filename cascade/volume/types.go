@@ -3,8 +3,8 @@ package volume
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
@@ -49,39 +49,70 @@ func (typeMaker) Adopt(ctx context.Context, r *index.Resource, at cascade.At) (i
 	return id, err
 }
 
-// AdoptSite takes over the site's volume types: one at Top for each name, bound wherever a site has it.
-func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, _ sites.Capabilities) error {
+// AdoptSite takes over the site's volume types: one at Top for each name, bound wherever a site has it. Types that
+// vanished there, by the rule of cascade.Vanished, are no longer bound there. A *cascade.DoubtError says that what is
+// there was taken over and what is not was not believed.
+func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
 	at, err := s.core.At(ctx, &index.Resource{Kind: sites.VolumeType}, site)
 	if err != nil {
 		return err
 	}
+	look := cascade.Look{Kind: sites.VolumeType, Began: s.core.Now(), Admin: caps.Admin, Shown: map[ident.BottomID]bool{}}
 	var there []sites.Object
-	err = at.Adaptor.List(ctx, sites.VolumeType, sites.Query{}, func(o sites.Object) error {
+	err = at.Adaptor.List(ctx, sites.VolumeType, sites.Query{AllProjects: caps.Admin}, func(o sites.Object) error {
+		look.Shown[o.ID] = true
 		there = append(there, o)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list volume types of %s: %w", site, err)
 	}
-	return s.core.Internal(ctx, func(tx *cascade.Tx) error {
-		bound, err := s.core.Bindings.OfSiteIn(tx.Tx, site, sites.VolumeType)
-		if err != nil {
-			return err
-		}
+	bound, err := s.core.Bindings.OfSite(ctx, site, sites.VolumeType)
+	if err != nil {
+		return err
+	}
+	gone, doubt := s.core.Vanished(ctx, at, look, bound)
+	err = s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		for _, o := range there {
 			if err := s.adoptType(tx, site, o); err != nil {
 				return err
 			}
 		}
-		for _, b := range bound {
-			if !slices.ContainsFunc(there, func(o sites.Object) bool { return o.ID == b.BottomID }) {
-				if err := s.typeGone(tx, b); err != nil {
-					return err
-				}
+		renamed, err := s.renamed(tx, bound, there)
+		if err != nil {
+			return err
+		}
+		for _, b := range append(renamed, gone...) {
+			if err := s.typeGone(tx, b); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+	return errors.Join(err, doubt)
+}
+
+// renamed returns the bindings of types that have another name at the site by now: those are other types at Top.
+func (s *Service) renamed(tx *cascade.Tx, bound []*binding.Binding, there []sites.Object) ([]*binding.Binding, error) {
+	names := map[ident.BottomID]string{}
+	for _, o := range there {
+		names[o.ID] = o.Text("name")
+	}
+	var out []*binding.Binding
+	for _, b := range bound {
+		name, shown := names[b.BottomID]
+		if !shown {
+			continue
+		}
+		r, err := tx.Load(b.TopID)
+		if err != nil {
+			return nil, err
+		}
+		if r.Name != name {
+			out = append(out, b)
+		}
+	}
+	return out, nil
 }
 
 func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) error {

@@ -168,3 +168,19 @@ func (a *Adaptor) Account(ctx context.Context) (sites.Account, error) {
 	}
 	return g.account, nil
 }
+
+var _ sites.Prover = (*Adaptor)(nil)
+
+// Prove logs in again and returns as whom the adaptor acts from here on.
+func (a *Adaptor) Prove(ctx context.Context) (sites.Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	g, err := a.session.grant(ctx)
+	if err == nil {
+		g, err = a.session.renew(ctx, g.token)
+	}
+	if err != nil {
+		return sites.Account{}, err
+	}
+	return g.account, nil
+}

@@ -56,6 +56,7 @@ func Run(t *testing.T, target Target) {
 			t.Run("kind/"+string(r.kind), func(t *testing.T) { s.life(t, r) })
 		}
 		t.Run("paging", s.paging)
+		t.Run("order", s.order)
 		t.Run("refusals", s.refusals)
 		t.Run("image bytes", s.imageBytes)
 		t.Run("server", s.server)

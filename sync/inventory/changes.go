@@ -42,7 +42,7 @@ func (inv *Inventory) changes(ctx context.Context, s *registry.Site, since time.
 				continue
 			}
 			began := time.Now() // the cost, not a moment: it is not on the clock
-			if err := inv.look(ctx, s.Name, ses, k, sites.Query{Params: params, AllProjects: ses.all}, nil); err != nil {
+			if err := inv.look(ctx, s.Name, ses, k, sites.Query{Params: params, AllProjects: ses.all, PageSize: pageSize(filtered)}); err != nil {
 				errs = append(errs, fmt.Errorf("poll %ss of %s: %w", k, s.Name, err))
 			}
 			if !filtered {
@@ -53,11 +53,19 @@ func (inv *Inventory) changes(ctx context.Context, s *registry.Site, since time.
 	return errors.Join(errs...)
 }
 
+// pageSize is large for what is listed whole.
+func pageSize(filtered bool) int {
+	if filtered {
+		return 0
+	}
+	return wholePage
+}
+
 // batch is how many objects are compared with the index at a time.
 const batch = 200
 
-// look lists resources and stores what differs from the index. Each, when set, sees every object as well.
-func (inv *Inventory) look(ctx context.Context, site ident.SiteID, ses session, kind sites.Kind, q sites.Query, each func(sites.Object)) error {
+// look lists resources and stores what differs from the index.
+func (inv *Inventory) look(ctx context.Context, site ident.SiteID, ses session, kind sites.Kind, q sites.Query) error {
 	var page []sites.Object
 	flush := func() error {
 		err := inv.compare(ctx, site, ses, kind, page)
@@ -65,9 +73,6 @@ func (inv *Inventory) look(ctx context.Context, site ident.SiteID, ses session, 
 		return err
 	}
 	err := ses.adaptor.List(ctx, kind, q, func(o sites.Object) error {
-		if each != nil {
-			each(o)
-		}
 		if page = append(page, o); len(page) < batch {
 			return nil
 		}

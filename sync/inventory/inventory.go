@@ -6,6 +6,7 @@
 // overwrites what a newer verb said, and that nothing is forgotten because an
 // account lost a role or a list came back short: absence is only a suspicion,
 // settled by looking at each id twice, and more than a few suspicions stop the diff with an alarm.
+// A site of any size is compared in bounded memory, in slices that a restart does not lose.
 package inventory
 
 import (
@@ -13,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,15 +53,18 @@ type Config struct {
 	Every time.Duration
 	// DiffEvery is the time between full comparisons of a site. Default 10 min.
 	DiffEvery time.Duration
+	// Slice is how much of one poll the full comparison may take; the next poll goes on with it. Default 30 s.
+	Slice time.Duration
 }
 
 // The intervals of Config's zero values.
 const (
 	DefaultEvery     = 5 * time.Second
 	DefaultDiffEvery = 10 * time.Minute
+	DefaultSlice     = 30 * time.Second
 	// tick is how often the loop looks for sites that are due.
 	tick = 500 * time.Millisecond
-	// turn bounds one poll of one site, and with it the claim on the site.
+	// turn bounds one poll of one site, and with it the claim on the site. A full comparison takes as many turns as it needs.
 	turn = 5 * time.Minute
 	// overlap is how much of the time before the last poll is asked for again, beside twice the clocks' difference:
 	// a change is visible to filters only once its transaction has ended.
@@ -81,6 +87,9 @@ func New(cfg Config) *Inventory {
 	}
 	if cfg.DiffEvery == 0 {
 		cfg.DiffEvery = DefaultDiffEvery
+	}
+	if cfg.Slice == 0 {
+		cfg.Slice = DefaultSlice
 	}
 	inv := &Inventory{
 		cfg:    cfg,
@@ -142,49 +151,76 @@ func (inv *Inventory) turn(ctx context.Context, s *registry.Site) {
 	inv.polls.WithLabelValues(string(s.Name), outcome).Inc()
 }
 
-// Poll takes over what a new probe found, what changed since the last poll and, when due, everything. What of it
-// fails is tried again at the next poll and holds up none of the rest: a volume service that is down does not stop the servers' states.
+// Poll takes over what a new probe found, what changed since the last poll and, when due, a slice of the full
+// comparison. What of it fails is tried again and holds up none of the rest: a volume service that is down does not stop
+// the servers' states, nor does a comparison of a hundred thousand servers.
 func (inv *Inventory) Poll(ctx context.Context, s *registry.Site, cur *Cursor) error {
 	began := inv.cfg.Now()
 	adopted := inv.adopt(ctx, s, cur)
-	if began.Sub(cur.DiffedAt) >= inv.cfg.DiffEvery {
-		err := inv.diff(ctx, s, cur)
-		if err == nil {
-			cur.DiffedAt, cur.PolledAt = began, began
-			return adopted
-		}
-		adopted = errors.Join(adopted, err)
-		if cur.PolledAt.IsZero() {
-			return adopted // without a first full look there is nothing to go on from
-		}
+	changed := inv.poll(ctx, s, cur, began)
+	if p := cur.Progress; p != nil && began.Sub(p.Began) > progressLife {
+		cur.Progress = nil
 	}
-	if err := inv.changes(ctx, s, cur.PolledAt); err != nil {
-		return errors.Join(adopted, err)
+	if cur.Progress == nil {
+		if began.Sub(cur.DiffedAt) < inv.cfg.DiffEvery {
+			return errors.Join(adopted, changed)
+		}
+		cur.Progress = &Progress{Began: began}
 	}
-	cur.PolledAt = began
-	return adopted
+	return errors.Join(adopted, changed, inv.diff(ctx, s, cur))
 }
 
-// adopt takes over what a new probe found.
+// poll looks at what changed since the last poll. Before the first there is nothing to go on from: what was there
+// when it began is the full comparison's.
+func (inv *Inventory) poll(ctx context.Context, s *registry.Site, cur *Cursor, began time.Time) error {
+	if !cur.PolledAt.IsZero() {
+		if err := inv.changes(ctx, s, cur.PolledAt); err != nil {
+			return err
+		}
+	}
+	cur.PolledAt = began
+	return nil
+}
+
+// adopt takes over what a new probe found. What an adopter does not believe is an alarm, until the next probe.
 func (inv *Inventory) adopt(ctx context.Context, s *registry.Site, cur *Cursor) error {
 	if !s.Capabilities.ProbedAt.After(cur.AdoptedAt) {
 		return nil
 	}
 	var errs []error
+	var doubts []string
 	caps := s.Offered()
 	for _, a := range inv.cfg.Adopters {
-		errs = append(errs, a.AdoptSite(ctx, s.Name, caps))
+		err := a.AdoptSite(ctx, s.Name, caps)
+		if doubt := (*cascade.DoubtError)(nil); errors.As(err, &doubt) {
+			doubts, err = append(doubts, doubt.Reason), nil
+		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("adopt what site %s shares: %w", s.Name, err)
 	}
+	if cur.AdoptAlarm = strings.Join(doubts, "; "); cur.AdoptAlarm != "" {
+		inv.cfg.Log.ErrorContext(ctx, "what a site no longer shares was not believed", "site", s.Name, "err", cur.AdoptAlarm)
+	}
+	inv.ring(cur)
 	cur.AdoptedAt = s.Capabilities.ProbedAt
 	return nil
+}
+
+// ring shows whether there is an alarm.
+func (inv *Inventory) ring(cur *Cursor) {
+	on := 0.0
+	if cur.Alarm != "" || cur.AdoptAlarm != "" {
+		on = 1
+	}
+	inv.alarms.WithLabelValues(string(cur.Site)).Set(on)
 }
 
 // session is one account's view of a site.
 type session struct {
 	adaptor sites.Adaptor
+	project string        // of Top, which alone the account sees; "" sees all that Top holds there
 	all     bool          // sees every project, as an administrator
 	skew    time.Duration // the site's clock minus ours
 }
@@ -199,13 +235,14 @@ func (inv *Inventory) sessions(ctx context.Context, s *registry.Site) ([]session
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(accounts, func(a, b registry.ProjectAccount) int { return strings.Compare(a.ProjectID, b.ProjectID) })
 	var out []session
 	for _, p := range accounts {
 		a, err := inv.cfg.Directory.Tenant(ctx, s.Name, p.ProjectID)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, session{adaptor: a, skew: s.Capabilities.ClockSkew})
+		out = append(out, session{adaptor: a, project: p.ProjectID, skew: s.Capabilities.ClockSkew})
 	}
 	return out, nil
 }

@@ -27,9 +27,12 @@ type poller struct {
 	cur   map[ident.SiteID]*inventory.Cursor
 }
 
-func newPoller(s *cascadetest.Stack, now func() time.Time) *poller {
+func newPoller(s *cascadetest.Stack, now func() time.Time) *poller { return slicedPoller(s, now, 0) }
+
+func slicedPoller(s *cascadetest.Stack, now func() time.Time, slice time.Duration) *poller {
 	return &poller{stack: s, cur: map[ident.SiteID]*inventory.Cursor{}, inv: inventory.New(inventory.Config{
-		Core: s.Core, Directory: s.Registry, Store: inventory.NewStore(s.DB), Log: slog.New(slog.DiscardHandler), Now: now,
+		Slice: slice,
+		Core:  s.Core, Directory: s.Registry, Store: inventory.NewStore(s.DB), Log: slog.New(slog.DiscardHandler), Now: now,
 		Adopters: []inventory.Adopter{s.Network, s.Compute, s.Volume, s.Image}, Metrics: prometheus.NewRegistry(), DiffEvery: time.Hour,
 	})}
 }

@@ -2,7 +2,9 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -17,8 +19,11 @@ type Cursor struct {
 	PolledAt  time.Time
 	DiffedAt  time.Time
 	AdoptedAt time.Time
-	Alarm     string
-	token     string
+	// Alarm says why the last full comparison stopped, AdoptAlarm why what the site shares was not believed; "" without one.
+	Alarm, AdoptAlarm string
+	// Progress is of a full comparison that is under way; nil when none is.
+	Progress *Progress
+	token    string
 }
 
 // Store keeps the cursors, and one replica at a time at each site.
@@ -60,7 +65,13 @@ func (s *Store) claim(ctx context.Context, site ident.SiteID, lease time.Duratio
 	if err != nil || !taken {
 		return nil, err
 	}
-	cur := &Cursor{Site: site, token: token, Alarm: row.Alarm}
+	cur := &Cursor{Site: site, token: token, Alarm: row.Alarm, AdoptAlarm: row.AdoptAlarm}
+	if row.Progress != "" {
+		cur.Progress = &Progress{}
+		if err := json.Unmarshal([]byte(row.Progress), cur.Progress); err != nil {
+			return nil, fmt.Errorf("read progress of %s: %w", site, err)
+		}
+	}
 	for _, t := range []struct {
 		from *time.Time
 		to   *time.Time
@@ -74,12 +85,22 @@ func (s *Store) claim(ctx context.Context, site ident.SiteID, lease time.Duratio
 
 // release stores the cursor, if the claim still holds, and makes the site due again after every.
 func (s *Store) release(ctx context.Context, cur *Cursor, every time.Duration) error {
+	var progress []byte
+	if cur.Progress != nil {
+		var err error
+		if progress, err = json.Marshal(cur.Progress); err != nil {
+			return fmt.Errorf("encode progress of %s: %w", cur.Site, err)
+		}
+		every = 0 // the rest of the comparison comes at once; what changed meanwhile goes first
+	}
 	return s.db.WriteSoft(ctx, func(tx dbschema.Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
 		}
-		set := map[string]any{"claim_token": "", "claim_until": nil, "next_at": now.Add(every), "alarm": cur.Alarm}
+		set := map[string]any{
+			"claim_token": "", "claim_until": nil, "next_at": now.Add(every), "alarm": cur.Alarm, "adopt_alarm": cur.AdoptAlarm, "progress": string(progress),
+		}
 		for column, t := range map[string]time.Time{"polled_at": cur.PolledAt, "diffed_at": cur.DiffedAt, "adopted_at": cur.AdoptedAt} {
 			if !t.IsZero() {
 				set[column] = t.UTC().Truncate(time.Microsecond)
@@ -89,15 +110,15 @@ func (s *Store) release(ctx context.Context, cur *Cursor, every time.Duration) e
 	})
 }
 
-// Alarms returns why the full comparison of sites is stopped, by site; sites without an alarm are left out.
+// Alarms returns why the full comparison of sites is stopped, or what they share is not believed, by site; sites without an alarm are left out.
 func (s *Store) Alarms(ctx context.Context) (map[ident.SiteID]string, error) {
 	var rows []dbschema.InventoryCursor
-	if err := s.db.Read(ctx).Where("alarm <> ''").Find(&rows).Error; err != nil {
+	if err := s.db.Read(ctx).Where("alarm <> '' OR adopt_alarm <> ''").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read alarms: %w", err)
 	}
 	out := map[ident.SiteID]string{}
 	for _, r := range rows {
-		out[ident.SiteID(r.Site)] = r.Alarm
+		out[ident.SiteID(r.Site)] = strings.Trim(r.Alarm+"; "+r.AdoptAlarm, "; ")
 	}
 	return out, nil
 }
