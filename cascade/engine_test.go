@@ -408,21 +408,21 @@ func TestStaleObservations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		observe := func(began time.Time, status string) string {
+		observe := func(seen *index.Resource, status string) string {
 			t.Helper()
-			got, err := r.Observe(t.Context(), row.ID, at, sites.Object{ID: "b", Began: began, Body: sites.Body{"status": status}})
+			got, err := r.Observe(t.Context(), seen, at, sites.Object{ID: "b", Began: r.Now(), Body: sites.Body{"status": status}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return got.Status
 		}
-		before := r.Now()
+		before := r.row(row.ID)
 		r.clock.step(time.Second)
 		verb := Verb{
 			Action: "server.stop",
 			Begin:  func(_ *Tx, row *index.Resource) error { row.TaskState = "powering-off"; return nil },
 			Call: func(_ context.Context, _ At, _ ident.BottomID) (sites.Reply, error) {
-				if got := observe(r.Now(), "SUSPENDED"); got != "ACTIVE" {
+				if got := observe(r.row(row.ID), "SUSPENDED"); got != "ACTIVE" {
 					t.Errorf("seen while the verb was outstanding: %s", got)
 				}
 				return sites.Reply{}, nil
@@ -436,10 +436,11 @@ func TestStaleObservations(t *testing.T) {
 			t.Errorf("a look from before the verb was stored: %s", got)
 		}
 		r.clock.step(time.Second)
-		if got := observe(r.Now(), "SHUTOFF"); got != "SHUTOFF" {
+		before = r.row(row.ID)
+		if got := observe(r.row(row.ID), "SHUTOFF"); got != "SHUTOFF" {
 			t.Errorf("a look from after the verb was not stored: %s", got)
 		}
-		if got := observe(r.Now().Add(-500*time.Millisecond), "ACTIVE"); got != "SHUTOFF" {
+		if got := observe(before, "ACTIVE"); got != "SHUTOFF" {
 			t.Errorf("an older look than the last was stored: %s", got)
 		}
 	})

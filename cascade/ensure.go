@@ -186,9 +186,15 @@ func (c *Core) claimAndMake(ctx context.Context, m Maker, r *index.Resource, at 
 
 // stillWanted looks at the row again once it is claimed. Its delete may have
 // begun after the row was read and may have found no binding to wait for: what
-// was made then would belong to nobody.
+// was made then would belong to nobody. The look is a transaction of its own kind: on PostgreSQL a plain read
+// could see the row as it was before a delete that saw no claim, and only serializable transactions refuse one of the two.
 func (c *Core) stillWanted(ctx context.Context, claim *binding.Claim, id ident.TopID) error {
-	r, err := c.Index.Get(ctx, id)
+	var r *index.Resource
+	err := c.soft(ctx, func(tx *Tx) error {
+		var err error
+		r, err = tx.Load(id)
+		return err
+	})
 	if err == nil && (r.State == index.Deleting || r.State == index.Deleted) {
 		err = fault.New(fault.Conflict, "cascade.Ensure", "%s %s is being deleted.", r.Kind, r.ID)
 	}

@@ -254,8 +254,10 @@ func newRig(t *testing.T, db *dbschema.DB, clock *stepper) *rig {
 }
 
 // another returns a second engine on the same database and site, as another replica has.
-func (r *rig) another() *Core {
-	now := r.clock.now
+func (r *rig) another() *Core { return r.anotherAt(r.clock.now) }
+
+// anotherAt is another with a clock of its own.
+func (r *rig) anotherAt(now func() time.Time) *Core {
 	c := New(Config{
 		DB: r.db, Index: index.NewStore(r.db, now), Bindings: binding.NewStore(r.db, now), Quota: quota.NewStore(r.db), Audit: audit.NewStore(r.db, now),
 		Directory: directory{r.site}, Log: testLog(r.t), Now: now, CallTimeout: 10 * time.Second, SettleTime: 20 * time.Second,

@@ -21,6 +21,11 @@ func (c *Core) Refresh(ctx context.Context, r *index.Resource, site ident.SiteID
 	if err != nil {
 		return r, err
 	}
+	seen, err := c.Index.Get(ctx, r.ID) // as it is before the look begins: see Observe
+	if err != nil {
+		return r, err
+	}
+	began := c.Now()
 	obj, err := at.Adaptor.Show(ctx, r.Kind, bottom)
 	if fault.Is(err, fault.NotFound) {
 		return c.missing(ctx, r, site)
@@ -33,7 +38,8 @@ func (c *Core) Refresh(ctx context.Context, r *index.Resource, site ident.SiteID
 	if err != nil {
 		return r, err
 	}
-	return c.Observe(ctx, r.ID, at, obj)
+	obj.Began = began // by the clock that all replicas share
+	return c.Observe(ctx, seen, at, obj)
 }
 
 // missing notes that a bottom was not found by its id. The second time, later
@@ -68,18 +74,19 @@ func (c *Core) missing(ctx context.Context, r *index.Resource, site ident.SiteID
 	return out, err
 }
 
-// Observe stores what a site showed of a row and returns the row. An observation
-// that may be older than the last verb is not stored: its request must have begun
-// after that verb was acknowledged, and after the last observation's (DESIGN D4).
-func (c *Core) Observe(ctx context.Context, id ident.TopID, at At, obj sites.Object) (*index.Resource, error) {
+// Observe stores what a site showed of a row and returns the row. Seen is the
+// row as it was read before the look began: an observation counts only if no
+// verb was begun or acknowledged and no other look was stored since then
+// (DESIGN D4). The row itself tells that, and no clock: replicas' clocks may differ by minutes.
+func (c *Core) Observe(ctx context.Context, seen *index.Resource, at At, obj sites.Object) (*index.Resource, error) {
 	var out *index.Resource
 	err := c.soft(ctx, func(tx *Tx) error {
-		r, err := tx.Load(id)
+		r, err := tx.Load(seen.ID)
 		if err != nil {
 			return err
 		}
 		out = r
-		if r.State == index.Deleted || r.State == index.Failed || r.Outstanding() || obj.Began.Before(r.VerbAckedAt) || obj.Began.Before(r.ObservedAt) {
+		if r.State == index.Deleted || r.State == index.Failed || r.Outstanding() || !sinceUnchanged(seen, r) {
 			return nil
 		}
 		before := *r
@@ -97,6 +104,13 @@ func (c *Core) Observe(ctx context.Context, id ident.TopID, at At, obj sites.Obj
 		return tx.Save(r)
 	})
 	return out, err
+}
+
+// sinceUnchanged reports whether a look that began after a row was read as seen may be stored in it as it is now.
+// The moments are compared for being the same ones, not for their order.
+func sinceUnchanged(seen, now *index.Resource) bool {
+	return seen.VerbNo == now.VerbNo && seen.VerbAckedNo == now.VerbAckedNo &&
+		seen.VerbAckedAt.Equal(now.VerbAckedAt) && seen.ObservedAt.Equal(now.ObservedAt)
 }
 
 func (c *Core) apply(ctx context.Context, r *index.Resource, at At, obj sites.Object) error {

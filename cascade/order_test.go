@@ -24,7 +24,7 @@ func TestOvertakenVerb(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var stale time.Time
+		var stale *index.Resource
 		reboot := Verb{
 			Action: "server.reboot", Settle: true,
 			Begin: func(_ *Tx, r *index.Resource) error { r.Status = "REBOOT"; return nil },
@@ -34,9 +34,9 @@ func TestOvertakenVerb(t *testing.T) {
 					return sites.Reply{}, err
 				}
 				r.clock.step(time.Second)
-				stale = r.clock.now()
+				stale = r.row(row.ID)
 				// Both verbs count as answered now, so this is stored.
-				_, err := r.Observe(ctx, row.ID, at, sites.Object{ID: "b", Began: stale, Body: sites.Body{"status": "ACTIVE"}})
+				_, err := r.Observe(ctx, stale, at, sites.Object{ID: "b", Began: r.Now(), Body: sites.Body{"status": "ACTIVE"}})
 				r.clock.step(time.Second)
 				return sites.Reply{}, err
 			},
@@ -47,7 +47,7 @@ func TestOvertakenVerb(t *testing.T) {
 		if got := r.row(row.ID); got.Status != "REBOOT" {
 			t.Errorf("status right after the reboot was accepted = %s, want REBOOT", got.Status)
 		}
-		got, err := r.Observe(t.Context(), row.ID, at, sites.Object{ID: "b", Began: stale.Add(time.Millisecond), Body: sites.Body{"status": "ACTIVE"}})
+		got, err := r.Observe(t.Context(), stale, at, sites.Object{ID: "b", Began: r.Now(), Body: sites.Body{"status": "ACTIVE"}})
 		if err != nil || got.Status != "REBOOT" {
 			t.Errorf("after a look from before the answer: %s, %v; want REBOOT", got.Status, err)
 		}

@@ -3,6 +3,7 @@ package cascade
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
@@ -179,7 +180,7 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 		return ignoreNotFound(err)
 	}
 	if r.Outstanding() && job.Args.Verb >= r.VerbNo {
-		if err := w.decide(ctx, r, job.Args.Verb); err != nil {
+		if err := w.decide(ctx, r, job.Args.Verb, job.CreatedAt); err != nil {
 			return w.outcome(err, r.UpdatedAt)
 		}
 	}
@@ -198,8 +199,8 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 
 // decide ends a verb whose answer was lost once the site must have carried it
 // out or never will: what the site shows from then on is what became of it.
-func (c *Core) decide(ctx context.Context, r *index.Resource, verb int64) error {
-	if wait := c.settle - c.Now().Sub(r.UpdatedAt); wait > 0 {
+func (c *Core) decide(ctx context.Context, r *index.Resource, verb int64, began time.Time) error {
+	if wait := c.settle - c.Now().Sub(began); wait > 0 {
 		return &WaitError{After: min(wait, maxPoll), For: "the site to settle a verb without an answer"}
 	}
 	return c.internal(ctx, func(tx *Tx) error {

@@ -44,6 +44,7 @@ type top struct {
 	log       *slog.Logger
 	metrics   *prometheus.Registry
 	db        *dbschema.DB
+	clock     *dbschema.Clock // the database's, which all replicas share
 	keys      *registry.Keyring
 	registry  *registry.Registry
 	core      *cascade.Core
@@ -70,6 +71,9 @@ func newTop(ctx context.Context, cfg topConfig, log *slog.Logger) (*top, error) 
 	var err error
 	if t.db, err = dbschema.Open(ctx, cfg.Database, log); err != nil {
 		return nil, err
+	}
+	if t.clock, err = t.db.Clock(ctx, time.Now); err != nil {
+		return nil, errors.Join(err, t.db.Close())
 	}
 	if err := t.build(ctx); err != nil {
 		return nil, errors.Join(err, t.db.Close())
@@ -113,13 +117,13 @@ func (t *top) buildSites(ctx context.Context) error {
 		return err
 	}
 	makers.report = t.health.Report
-	t.audit = audit.NewStore(t.db, time.Now)
+	t.audit = audit.NewStore(t.db, t.clock.Now)
 	t.core = cascade.New(cascade.Config{
-		DB: t.db, Index: index.NewStore(t.db, time.Now), Bindings: binding.NewStore(t.db, time.Now), Quota: quota.NewStore(t.db),
-		Audit: t.audit, Directory: t.registry, Log: t.log, Now: time.Now,
+		DB: t.db, Index: index.NewStore(t.db, t.clock.Now), Bindings: binding.NewStore(t.db, t.clock.Now), Quota: quota.NewStore(t.db),
+		Audit: t.audit, Directory: t.registry, Log: t.log, Now: t.clock.Now,
 		CallTimeout: t.cfg.Sites.CallTimeout, SettleTime: t.cfg.Sites.SettleTime,
 	})
-	homes := placement.NewHomeStore(t.db, time.Now)
+	homes := placement.NewHomeStore(t.db, t.clock.Now)
 	t.placer = placement.New(t.registry, t.core.Index, t.core.Bindings, homes)
 	if t.jobs, err = jobs.New(t.db, t.cfg.Jobs, t.metrics, t.log); err != nil {
 		return err
@@ -173,11 +177,11 @@ func (t *top) buildVerticals(context.Context) error {
 // buildSync makes the loops that keep the record true.
 func (t *top) buildSync(context.Context) error {
 	t.inventory = inventory.New(inventory.Config{
-		Core: t.core, Directory: t.registry, Store: inventory.NewStore(t.db), Log: t.log, Now: time.Now, Metrics: t.metrics,
+		Core: t.core, Directory: t.registry, Store: inventory.NewStore(t.db), Log: t.log, Now: t.clock.Now, Metrics: t.metrics,
 		Every: t.cfg.Inventory.Every, DiffEvery: t.cfg.Inventory.DiffEvery,
 		Adopters: []inventory.Adopter{t.network, t.compute, t.volume, t.image},
 	})
-	t.runners = append(t.runners, t.jobs, t.health, t.inventory, t.identity,
+	t.runners = append(t.runners, t.clock, t.jobs, t.health, t.inventory, t.identity,
 		keeper{what: "audit event", expire: t.audit.Expire, keep: t.cfg.Audit.Keep, log: t.log},
 		keeper{what: "deleted resource", expire: t.core.Index.Expire, keep: index.KeepDeleted, log: t.log})
 	return nil

@@ -161,17 +161,10 @@ func text(v any) string {
 }
 
 // refresh stores a changed resource as an ordinary user of its project sees it;
-// what only the administrator's list showed goes apart.
+// what only the administrator's list showed goes apart. It is read again by its id also where the list
+// shows it so: the row was read after the list, and what changed in between could not be told (cascade.Observe).
 func (inv *Inventory) refresh(ctx context.Context, site ident.SiteID, ses session, r *index.Resource, o sites.Object) error {
 	core := inv.cfg.Core
-	if !ses.all {
-		at, err := core.At(ctx, r, site)
-		if err != nil {
-			return err
-		}
-		_, err = core.Observe(ctx, r.ID, at, o)
-		return err
-	}
 	seen, err := core.Refresh(ctx, r, site, o.ID)
 	var wait *cascade.WaitError
 	switch {
@@ -179,7 +172,7 @@ func (inv *Inventory) refresh(ctx context.Context, site ident.SiteID, ses sessio
 		return core.Internal(ctx, func(tx *cascade.Tx) error { return tx.Follow(r) }) // gone since the list: looked at again soon
 	case fault.Is(err, fault.NotFound):
 		return nil
-	case err != nil:
+	case err != nil || !ses.all:
 		return err
 	}
 	return inv.adminOnly(ctx, seen, o)
