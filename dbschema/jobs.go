@@ -12,6 +12,7 @@ type Job struct {
 	ResourceID      string // "" when order does not matter
 	ProjectID       string
 	RequestID       string
+	Trace           string // W3C traceparent of the request that made the job, or ""
 	Priority        int    // smaller runs first
 	State           string // waiting, scheduled, available, running, completed, failed, cancelled
 	Waits           int    // rows of job_edges with this job_id

@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
+	"github.com/headwater-cloud/headwater/cmd/internal/trace"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites/ident"
@@ -42,6 +43,7 @@ type topConfig struct {
 	Inventory inventoryConfig `yaml:"inventory"`
 	Audit     auditConfig     `yaml:"audit"`
 	Metrics   metricsConfig   `yaml:"metrics"`
+	Tracing   trace.Config    `yaml:"tracing"`
 	Log       logConfig       `yaml:"log"`
 
 	// adminPassword comes from the environment only.
@@ -120,6 +122,7 @@ func defaultConfig() topConfig {
 		Identity:  identityConfig{TokenLife: 8 * time.Hour},
 		Inventory: inventoryConfig{Every: 5 * time.Second, DiffEvery: 10 * time.Minute},
 		Audit:     auditConfig{Keep: 365 * 24 * time.Hour},
+		Tracing:   trace.Config{Sample: 1},
 		Log:       logConfig{Level: "info", Format: "text"},
 	}
 }
@@ -199,7 +202,7 @@ func (c *topConfig) validate() error {
 	var level slog.Level
 	add(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level %q: want debug, info, warn or error", c.Log.Level)
 	add(c.Log.Format == "text" || c.Log.Format == "json", "log.format %q: want text or json", c.Log.Format)
-	return errors.Join(append(errs, c.Database.Validate(), c.Jobs.Validate())...)
+	return errors.Join(append(errs, c.Database.Validate(), c.Jobs.Validate(), c.Tracing.Validate())...)
 }
 
 // logger writes to w as configured.

@@ -51,7 +51,7 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 	front, err = server.New(server.Config{
 		Listen: t.cfg.Listen, CertFile: t.cfg.TLS.CertFile, KeyFile: t.cfg.TLS.KeyFile, PublicURL: t.cfg.PublicURL,
 		MaxBody: t.cfg.MaxBody, Grace: t.cfg.Grace, Sites: t.registry, Audit: t.audit, Ready: ready, Metrics: t.metrics, Log: t.log, Now: time.Now,
-		MetricsListen: t.cfg.Metrics.Listen, MetricsToken: t.cfg.metricsToken,
+		MetricsListen: t.cfg.Metrics.Listen, MetricsToken: t.cfg.metricsToken, Trace: t.tracer.Requests(),
 		Handlers: map[string]http.Handler{web.Base: web.New(web.Config{
 			API: web.InProcess(api), Seal: t.keys, Secure: strings.HasPrefix(t.cfg.PublicURL, "https:"), Now: time.Now, Log: t.log,
 		})},

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwater-cloud/headwater/cmd/internal/trace"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -24,6 +25,7 @@ type adaptors struct {
 	cfg     sitesConfig
 	log     *slog.Logger
 	metrics *limit.Metrics
+	tracer  *trace.Tracer
 	report  func(ident.SiteID, error) // told when a site stops answering
 
 	mu         sync.Mutex // guards the fields below
@@ -31,8 +33,8 @@ type adaptors struct {
 	transports map[string]http.RoundTripper
 }
 
-func newAdaptors(cfg sitesConfig, metrics *limit.Metrics, log *slog.Logger) *adaptors {
-	return &adaptors{cfg: cfg, log: log, metrics: metrics, limiters: map[ident.SiteID]*limit.Limiter{}, transports: map[string]http.RoundTripper{}}
+func newAdaptors(cfg sitesConfig, metrics *limit.Metrics, tracer *trace.Tracer, log *slog.Logger) *adaptors {
+	return &adaptors{cfg: cfg, log: log, metrics: metrics, tracer: tracer, limiters: map[ident.SiteID]*limit.Limiter{}, transports: map[string]http.RoundTripper{}}
 }
 
 // make is the registry's factory.
@@ -52,10 +54,11 @@ func (a *adaptors) transport(site ident.SiteID, cred sites.Credential) (http.Rou
 	if t, ok := a.transports[key]; ok {
 		return t, nil
 	}
-	t, err := openstack.NewTransport(cred)
+	plain, err := openstack.NewTransport(cred)
 	if err != nil {
 		return nil, err
 	}
+	t := a.tracer.Transport(site, plain)
 	a.transports[key] = t
 	return t, nil
 }

@@ -24,6 +24,8 @@ import (
 	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/cascade/quota"
 	"github.com/headwater-cloud/headwater/cascade/volume"
+	"github.com/headwater-cloud/headwater/cmd/internal/run"
+	"github.com/headwater-cloud/headwater/cmd/internal/trace"
 	"github.com/headwater-cloud/headwater/crosssite/ipam"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
@@ -43,6 +45,7 @@ type top struct {
 	cfg       topConfig
 	log       *slog.Logger
 	metrics   *prometheus.Registry
+	tracer    *trace.Tracer // nil when tracing is off
 	db        *dbschema.DB
 	clock     *dbschema.Clock // the database's, which all replicas share
 	keys      *registry.Keyring
@@ -69,6 +72,9 @@ func newTop(ctx context.Context, cfg topConfig, log *slog.Logger) (*top, error) 
 		return nil, fmt.Errorf("make the folder of dir: %w", err)
 	}
 	var err error
+	if t.tracer, err = trace.New(ctx, cfg.Tracing, run.Version(), log); err != nil {
+		return nil, err
+	}
 	if t.db, err = dbschema.Open(ctx, cfg.Database, log); err != nil {
 		return nil, err
 	}
@@ -104,7 +110,7 @@ func (t *top) buildSites(ctx context.Context) error {
 		return err
 	}
 	t.keys = keys
-	makers := newAdaptors(t.cfg.Sites, counts, t.log)
+	makers := newAdaptors(t.cfg.Sites, counts, t.tracer, t.log)
 	late := &lateRemover{}
 	t.registry, err = registry.New(ctx, registry.Config{
 		DB: t.db, Keys: keys, Adaptor: makers.make, Decorate: makers.decorate(), Remover: late, Log: t.log, Now: time.Now,
@@ -128,6 +134,7 @@ func (t *top) buildSites(ctx context.Context) error {
 	if t.jobs, err = jobs.New(t.db, t.cfg.Jobs, t.metrics, t.log); err != nil {
 		return err
 	}
+	t.jobs.Trace(t.tracer.Jobs())
 	cursors := inventory.NewStore(t.db)
 	remover := cascade.NewSiteRemover(t.core, homes.Forget, cursors.Forget)
 	remover.DropWith(t.registry.Drop)
@@ -193,5 +200,9 @@ func (t *top) serve(ctx context.Context, front runner) error {
 	for _, part := range append(t.runners, front) {
 		g.Go(func() error { return part.Run(ctx) })
 	}
-	return errors.Join(g.Wait(), t.db.Close())
+	err := g.Wait()
+	if lost := t.tracer.Close(ctx); lost != nil {
+		t.log.WarnContext(ctx, "the last spans were lost", "err", lost)
+	}
+	return errors.Join(err, t.db.Close())
 }

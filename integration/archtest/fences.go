@@ -30,6 +30,7 @@ var fences = []fence{
 	{prefix: "github.com/hashicorp/memberlist", rooms: []string{"agents/members"}, why: "gossip is one package's business"},
 	{prefix: "github.com/gopacket/gopacket", rooms: []string{"agents/apps"}, why: "packets are taken apart in one place"},
 	{prefix: "github.com/insomniacslk/dhcp", rooms: []string{"agents/apps"}, why: "packets are taken apart in one place"},
+	{prefix: "go.opentelemetry.io", rooms: []string{"cmd/internal/trace"}, tests: []string{"integration"}, why: "the parts take functions that make spans: they neither know who collects them nor pay when nobody does"},
 	{prefix: "github.com/spf13", rooms: []string{"cmd"}, why: "flags become values in cmd"},
 	{prefix: "github.com/jedib0t/go-pretty", rooms: []string{"cmd"}, why: "tables are for terminals"},
 	{prefix: "github.com/chromedp", rooms: []string{"integration"}, tests: []string{"web"}, why: "browsers belong to tests"},

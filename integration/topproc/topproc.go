@@ -87,6 +87,7 @@ type Config struct {
 	// 3 s, 6 s, 300 ms, 5 s.
 	CallTimeout, SettleTime, Lease, InventoryEvery, DiffEvery time.Duration
 	LogLevel                                                  string // default info
+	More                                                      string // further lines of the configuration file
 }
 
 func (c *Config) fill(t testing.TB) {
@@ -139,7 +140,8 @@ jobs: {lease: %v, grace: 1s, queues: {default: {workers: 32, per_site: 16}, bulk
 sites: {call_timeout: %v, settle_time: %v}
 inventory: {every: %v, diff_every: %v}
 log: {level: %s, format: text}
-`, port, cfg.Dir, cfg.Database.Driver, cfg.Database.DSN, cfg.Lease, cfg.CallTimeout, cfg.SettleTime, cfg.InventoryEvery, cfg.DiffEvery, cfg.LogLevel)
+%s
+`, port, cfg.Dir, cfg.Database.Driver, cfg.Database.DSN, cfg.Lease, cfg.CallTimeout, cfg.SettleTime, cfg.InventoryEvery, cfg.DiffEvery, cfg.LogLevel, cfg.More)
 	if err := os.WriteFile(top.file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}

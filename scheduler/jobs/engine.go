@@ -31,6 +31,7 @@ type Engine struct {
 	metrics *metrics
 	kinds   map[string]kind // not changed once Run was called
 	names   []string        // sorted keys of kinds
+	span    Span            // nil makes none
 	serial  atomic.Uint64   // makes claim tokens unique
 
 	mu      sync.Mutex // guards the fields below
@@ -80,6 +81,13 @@ func Add[A Args](e *Engine, w Worker[A]) error {
 	e.metrics.kind(name)
 	return nil
 }
+
+// Span begins the span of one attempt under the traceparent that ctx carries (ident.Trace). It returns a context with the
+// span's own, and what ends it: with its name, and why the attempt failed, "" when it did not.
+type Span = func(ctx context.Context) (context.Context, func(name, failure string, attrs ...slog.Attr))
+
+// Trace has a span made of each attempt; nil makes none. It is called before Run.
+func (e *Engine) Trace(s Span) { e.span = s }
 
 // WorkerFunc is a function as a Worker.
 type WorkerFunc[A Args] func(ctx context.Context, job Job[A]) error

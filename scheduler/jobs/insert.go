@@ -45,7 +45,7 @@ func Insert(ctx context.Context, tx dbschema.Tx, args Args, o Options) (ID, erro
 func (o Options) row(ctx context.Context, args Args) (dbschema.Job, error) {
 	row := dbschema.Job{
 		Kind: args.Kind(), Queue: o.Queue, Site: string(o.Site), ResourceID: o.ResourceID,
-		ProjectID: o.ProjectID, RequestID: o.RequestID, Priority: o.Priority,
+		ProjectID: o.ProjectID, RequestID: o.RequestID, Trace: ident.Trace(ctx), Priority: o.Priority,
 		State: string(Available), MaxAttempts: o.MaxAttempts, OnFailure: string(o.OnDependencyFailure), Errors: "[]",
 	}
 	text, err := json.Marshal(args)

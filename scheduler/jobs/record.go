@@ -37,6 +37,7 @@ type Record struct {
 	ResourceID      string          `json:"resource_id"`
 	ProjectID       string          `json:"project_id"`
 	RequestID       string          `json:"request_id"`
+	Trace           string          `json:"trace,omitempty"` // W3C traceparent of what made the job
 	Priority        int             `json:"priority"`
 	Attempt         int             `json:"attempt"`
 	MaxAttempts     int             `json:"max_attempts"`
@@ -57,7 +58,7 @@ func record(row dbschema.Job) Record {
 	r := Record{
 		ID: ID(row.ID), Kind: row.Kind, Args: json.RawMessage(row.Args), State: State(row.State), Queue: row.Queue,
 		Site: ident.SiteID(row.Site), ResourceID: row.ResourceID, ProjectID: row.ProjectID, RequestID: row.RequestID,
-		Priority: row.Priority, Attempt: row.Attempt, MaxAttempts: row.MaxAttempts, Snoozes: row.Snoozes,
+		Trace: row.Trace, Priority: row.Priority, Attempt: row.Attempt, MaxAttempts: row.MaxAttempts, Snoozes: row.Snoozes,
 		CancelRequested: row.CancelRequested, ClaimedBy: row.ClaimedBy,
 		RunAt: moment(row.RunAt), CreatedAt: moment(row.CreatedAt), StartedAt: moment(row.StartedAt),
 		EndedAt: moment(row.EndedAt), LeaseUntil: moment(row.LeaseUntil), Errors: decodeErrors(row.Errors),

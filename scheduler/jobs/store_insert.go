@@ -93,11 +93,11 @@ func create(tx dbschema.Tx, row dbschema.Job, reason string) (ID, error) {
 		endedAt = now
 	}
 	var id int64
-	err := tx.Gorm().Raw(`INSERT INTO jobs (kind, args, queue, site, resource_id, project_id, request_id, priority, state,
+	err := tx.Gorm().Raw(`INSERT INTO jobs (kind, args, queue, site, resource_id, project_id, request_id, trace, priority, state,
 		waits, tail, on_failure, run_at, attempt, max_attempts, snoozes, claim, claimed_by, lease_until, cancel_requested,
 		errors, created_at, started_at, ended_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+runAt+`, 0, ?, 0, '', '', 0, ?, ?, `+now+`, 0, `+endedAt+`) RETURNING id`,
-		row.Kind, row.Args, row.Queue, row.Site, row.ResourceID, row.ProjectID, row.RequestID, row.Priority, row.State,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+runAt+`, 0, ?, 0, '', '', 0, ?, ?, `+now+`, 0, `+endedAt+`) RETURNING id`,
+		row.Kind, row.Args, row.Queue, row.Site, row.ResourceID, row.ProjectID, row.RequestID, row.Trace, row.Priority, row.State,
 		row.Waits, row.Tail, row.OnFailure, row.MaxAttempts, false, row.Errors).Scan(&id).Error
 	return ID(id), err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -22,8 +23,12 @@ func (e *Engine) work(ctx context.Context, c claimed) {
 		e.metrics.running.WithLabelValues(r.Queue).Dec()
 		e.metrics.work.WithLabelValues(r.Kind).Observe(e.now().Sub(began).Seconds())
 	}()
+	// The site is told the trace also when no spans are made: its operator may make them.
+	ctx = ident.WithTrace(ident.WithRequestID(ctx, r.RequestID), r.Trace)
+	ctx, end := e.begin(ctx, r)
 	cause, err := e.attempt(ctx, r, c.claim)
 	out := judge(r.info(), err, cause)
+	end(out.name, err)
 	if out.name != outLost {
 		if err := e.finish(ctx, c, out); errors.Is(err, ErrClaimLost) {
 			out = outcome{name: outLost, err: err}
@@ -37,6 +42,23 @@ func (e *Engine) work(ctx context.Context, c claimed) {
 	e.logOutcome(ctx, r, out, err)
 }
 
+// begin begins the span of an attempt, if spans are made, and returns how to end it.
+func (e *Engine) begin(ctx context.Context, r Record) (context.Context, func(outcome string, err error)) {
+	if e.span == nil {
+		return ctx, func(string, error) {}
+	}
+	ctx, end := e.span(ctx)
+	return ctx, func(outcome string, err error) {
+		failure := ""
+		if err != nil && (outcome == outFailed || outcome == outRetried || outcome == outLost) {
+			failure = err.Error()
+		}
+		end("job "+r.Kind, failure, slog.String("headwater.job_id", r.ID.String()), slog.String("headwater.outcome", outcome),
+			slog.Int("headwater.attempt", r.Attempt), slog.String("headwater.site", string(r.Site)), slog.String("headwater.resource_id", r.ResourceID),
+			slog.String("headwater.project_id", r.ProjectID), slog.String("headwater.request_id", r.RequestID))
+	}
+}
+
 // attempt calls the worker and returns its error and why its context ended, nil if it did not.
 func (e *Engine) attempt(ctx context.Context, r Record, c *claim) (cause, err error) {
 	ctx, end := context.WithCancelCause(ctx)
@@ -47,7 +69,7 @@ func (e *Engine) attempt(ctx context.Context, r Record, c *claim) (cause, err er
 	// The lease ends by itself when heartbeats stop, also when this process was stopped meanwhile.
 	stopWatch := watchLease(c, end)
 	defer stopWatch()
-	ctx = ident.WithJobID(ident.WithRequestID(ctx, r.RequestID), r.ID.String())
+	ctx = ident.WithJobID(ctx, r.ID.String())
 	err = e.call(leaseContext{ctx, c}, r, c)
 	return context.Cause(ctx), err
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,11 +30,43 @@ import (
 func (s *Server) middleware() {
 	s.echo.Pre(
 		s.requestID, // first: everything below logs and answers with it
+		s.trace,     // outside measure, so that what is measured and logged is within the span
 		s.measure,   // counts and logs also what fails below
 		s.recover,   // inside measure, so that a panic is counted as the 500 that it becomes
 		s.textOnly,  // no service or database need know of ids that nothing can have
 		s.pinSite,   // before routing: /sites/NAME is cut off, the services know only their own paths
 	)
+}
+
+// traceForm is W3C's traceparent, of the only version that there is.
+var traceForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// trace makes a span of the request, if spans are made. Probes and scrapes are nobody's work.
+func (s *Server) trace(next echo.HandlerFunc) echo.HandlerFunc {
+	if s.cfg.Trace == nil {
+		return next
+	}
+	return func(c echo.Context) error {
+		r := c.Request()
+		if r.URL.Path == "/healthz" || r.URL.Path == "/metrics" {
+			return next(c)
+		}
+		path := r.URL.Path // before a site's prefix is cut off
+		ctx, end := s.cfg.Trace(r.Context())
+		c.SetRequest(r.WithContext(ctx))
+		err := next(c)
+		code, failure, project := c.Response().Status, "", ""
+		if code >= 500 {
+			failure = http.StatusText(code)
+		}
+		if who := auth.Peek(c); who != nil {
+			project = who.Caller().ProjectID
+		}
+		end(r.Method+" "+cmp.Or(c.Path(), "/"), failure, slog.String("http.request.method", r.Method), slog.String("http.route", c.Path()), slog.String("url.path", path),
+			slog.Int("http.response.status_code", code), slog.String("headwater.request_id", c.Response().Header().Get("X-Openstack-Request-Id")),
+			slog.String("headwater.project_id", project), slog.String("headwater.site", string(auth.Pin(c))))
+		return err
+	}
 }
 
 var requestIDForm = regexp.MustCompile(`^req-[0-9A-Za-z-]{1,64}$`)
@@ -47,7 +80,7 @@ func (s *Server) requestID(next echo.HandlerFunc) echo.HandlerFunc {
 		if global := r.Header.Get("X-Openstack-Request-Id"); requestIDForm.MatchString(global) {
 			ctx = ident.WithRequestID(ctx, global)
 		}
-		if trace := r.Header.Get("Traceparent"); trace != "" && len(trace) < 100 {
+		if trace := r.Header.Get("Traceparent"); traceForm.MatchString(trace) {
 			ctx = ident.WithTrace(ctx, trace)
 		}
 		c.SetRequest(r.WithContext(ctx))

@@ -71,8 +71,11 @@ type Config struct {
 	// MetricsToken is what a request for /metrics must bear (Authorization: Bearer TOKEN). Without one, /metrics on
 	// Listen answers peers on this machine only, and on MetricsListen whoever reaches it.
 	MetricsToken ident.Secret
-	Log          *slog.Logger
-	Now          func() time.Time
+	// Trace begins the span of a request under the traceparent that ctx carries (ident.Trace), and returns a context
+	// with the span's own and what ends it; nil makes none.
+	Trace func(ctx context.Context) (context.Context, func(name, failure string, attrs ...slog.Attr))
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // The values of Config that are not given.
