@@ -13,6 +13,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/sites/ident"
+	"github.com/headwater-cloud/headwater/sites/registry"
 )
 
 func testLog(t *testing.T) *slog.Logger {
@@ -518,4 +519,49 @@ func TestOverQuotaRecordsNothing(t *testing.T) {
 			t.Errorf("%d servers", there)
 		}
 	})
+}
+
+// A project whose last resource is on its way out can be deleted: its tenant has deleted all that he had. (It was
+// refused until the site had confirmed, which whoever deletes network and project in a row cannot wait for.)
+func TestProjectGone(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		row := r.create(sites.Server)
+		gone := func() error {
+			return r.db.Write(t.Context(), func(tx dbschema.Tx) error { return r.ProjectGone(t.Context(), tx, tenant.ProjectID) })
+		}
+		if err := gone(); !fault.Is(err, fault.Conflict) {
+			t.Errorf("with a server: %v, want a conflict", err)
+		}
+		r.run(0)
+		r.remove(row.ID)
+		if err := gone(); err != nil {
+			t.Errorf("with a server on its way out: %v", err)
+		}
+		accounts := &releases{site: r.site}
+		if err := NewProjectCleaner(r.Core, accounts).RegisterJobs(r.jobs); err != nil {
+			t.Fatal(err)
+		}
+		r.run(time.Minute)
+		r.none(row)
+		if accounts.released != tenant.ProjectID || accounts.early {
+			t.Errorf("released %q, while something was there: %t", accounts.released, accounts.early)
+		}
+	})
+}
+
+// releases are the accounts of one site; it notes whether the account went before what it had made.
+type releases struct {
+	site     *fakeSite
+	released string
+	early    bool
+}
+
+func (a *releases) Sites(context.Context) ([]registry.Site, error) {
+	return []registry.Site{{Name: east}}, nil
+}
+
+func (a *releases) ReleaseProject(_ context.Context, _ ident.SiteID, project string) error {
+	there, _ := a.site.count()
+	a.released, a.early = project, there > 0
+	return nil
 }

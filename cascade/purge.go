@@ -173,15 +173,16 @@ type projectGoneArgs struct {
 // Kind names the job.
 func (projectGoneArgs) Kind() string { return "cascade.project_gone" }
 
-// ProjectGone refuses, in the transaction that deletes a project, while
-// resources of it are left; else it enqueues the job that ends what Top made for the project by itself, also at the sites.
+// ProjectGone refuses, in the transaction that deletes a project, while resources of it are left; else it enqueues the job
+// that ends what Top made for the project by itself, also at the sites. What is on its way out does not stand in the way:
+// its tenant has deleted it and cannot see it any more, and the job waits for it.
 func (c *Core) ProjectGone(ctx context.Context, tx dbschema.Tx, project string) error {
 	left, err := c.Index.OfProjectIn(tx, project)
 	if err != nil {
 		return err
 	}
 	for _, r := range left {
-		if !ownDefault(r) {
+		if !ownDefault(r) && r.State != index.Deleting {
 			return fault.New(fault.Conflict, "cascade.ProjectGone", "Project %s still has resources, such as %s %s: delete them first.", project, r.Kind, r.ID)
 		}
 	}

@@ -311,52 +311,6 @@ func (s *Service) Residency(ctx context.Context, rows ...*index.Resource) (map[i
 	return out, err
 }
 
-// Query selects images for List, in Glance's words.
-type Query struct {
-	index.Query
-	Visibility   string // "" lists what is the caller's own, public, or accepted
-	MemberStatus string // of shared images; "" means accepted
-	Owner        string
-}
-
-// List returns the images that the caller sees, as Glance lists them: community
-// images and shares that were not accepted only when asked for.
-func (s *Service) List(ctx context.Context, c sites.Caller, q Query) ([]*index.Resource, error) {
-	inner := q.Match
-	q.Kind, q.Project, q.Open = sites.Image, c.ProjectID, roleMember
-	if c.Admin() {
-		q.AllProjects, q.Shared = true, true
-	}
-	q.Match = func(r *index.Resource) bool {
-		return listed(c, q, r) && (inner == nil || inner(r))
-	}
-	return s.core.Index.List(ctx, q.Query)
-}
-
-// listed follows Glance (glance/db/sqlalchemy/api.py, image_get_all): an administrator sees all; community images,
-// also one's own, only when a visibility or an owner is asked for.
-func listed(c sites.Caller, q Query, r *index.Resource) bool {
-	if q.Visibility != "" && q.Visibility != "all" && r.Visibility != q.Visibility || q.Owner != "" && r.ProjectID != q.Owner {
-		return false
-	}
-	if r.Visibility == Community && q.Visibility == "" && q.Owner == "" {
-		return false
-	}
-	if c.Admin() || r.ProjectID == c.ProjectID || r.ProjectID == "" || r.Visibility == Public || r.Visibility == Community {
-		return true
-	}
-	var spec Spec
-	if r.Visibility != Shared || r.Decode(&spec) != nil {
-		return false
-	}
-	want := q.MemberStatus
-	if want == "" {
-		want = "accepted"
-	}
-	status, member := spec.Members[c.ProjectID]
-	return member && (status == want || want == "all")
-}
-
 // AddMember shares an image with a project, which has yet to accept. Only its owner does that.
 func (s *Service) AddMember(ctx context.Context, c sites.Caller, id ident.TopID, project string) (Times, error) {
 	const op = "cascade/image.AddMember"

@@ -31,6 +31,9 @@ func (s *Service) createRouter(ctx context.Context, caller sites.Caller, f Field
 	if err := overlay(&spec, f); err != nil {
 		return nil, err
 	}
+	if spec.Gateway != nil && spec.Gateway.Network == "" {
+		spec.Gateway = nil // {} asks for none, as null does
+	}
 	site, err := s.hinted(ctx, caller, f)
 	if err != nil {
 		return nil, err

@@ -55,3 +55,19 @@ func TestReserveAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Each service has words of its own for a limit, and clients look into them: Tempest's quota tests want Neutron's.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ resource, want string }{
+		{"network", "Quota exceeded for resources: ['network']."},
+		{"gigabytes", "Requested volume or snapshot exceeds allowed gigabytes quota. Requested 3G, quota is 10G and 9G has been consumed."},
+		{"volumes", "Maximum number of volumes allowed (10) exceeded for quota 'volumes'."},
+		{"snapshots", "Maximum number of snapshots allowed (10) exceeded"},
+		{"cores", "Quota exceeded for cores: Requested 3, but already used 9 of 10 cores"},
+	} {
+		if got := (&OverQuota{Resource: tt.resource, Requested: 3, Used: 9, Limit: 10}).Error(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.resource, got, tt.want)
+		}
+	}
+}

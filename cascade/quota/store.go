@@ -200,9 +200,22 @@ type OverQuota struct {
 	Requested, Used, Limit int64
 }
 
-// Error returns the sentence for the tenant.
+// Error returns the sentence for the tenant, as the resource's own service words it, since clients look into it
+// (neutron_lib/exceptions, OverQuota; cinder/exception.py, QuotaError; nova/exception.py, TooManyInstances).
 func (e *OverQuota) Error() string {
-	return fmt.Sprintf("Quota exceeded for %s: requested %d, but already used %d of %d %s", e.Resource, e.Requested, e.Used, e.Limit, e.Resource)
+	switch e.Resource {
+	case "network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule":
+		return fmt.Sprintf("Quota exceeded for resources: ['%s'].", e.Resource)
+	case "gigabytes", "backup_gigabytes":
+		what := map[string]string{"gigabytes": "volume or snapshot", "backup_gigabytes": "backup"}[e.Resource]
+		return fmt.Sprintf("Requested %s exceeds allowed %s quota. Requested %dG, quota is %dG and %dG has been consumed.", what, e.Resource, e.Requested, e.Limit, e.Used)
+	case "volumes":
+		return fmt.Sprintf("Maximum number of volumes allowed (%d) exceeded for quota 'volumes'.", e.Limit)
+	case "snapshots", "backups":
+		return fmt.Sprintf("Maximum number of %s allowed (%d) exceeded", e.Resource, e.Limit)
+	default:
+		return fmt.Sprintf("Quota exceeded for %s: Requested %d, but already used %d of %d %s", e.Resource, e.Requested, e.Used, e.Limit, e.Resource)
+	}
 }
 
 // Unwrap gives the error its kind.

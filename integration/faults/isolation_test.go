@@ -278,7 +278,7 @@ func (e *estate) fillShared(path string) string { return parameter.ReplaceAllStr
 func public(key string) bool {
 	_, path, _ := strings.Cut(key, " ")
 	switch strings.TrimSuffix(path, "/") {
-	case "/compute", "/compute/v2.1", "/identity", "/identity/v3", "/image", "/image/v2", "/image/versions", "/network", "/network/v2.0", "/volume", "/volume/v3":
+	case "/compute", "/compute/v2", "/compute/v2.1", "/identity", "/identity/v3", "/image", "/image/v2", "/image/versions", "/network", "/network/v2.0", "/volume", "/volume/v3":
 		return true
 	}
 	return strings.HasPrefix(path, "/v1/openapi") || key == "POST /identity/v3/auth/tokens" // refused for its empty body, 400

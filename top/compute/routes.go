@@ -135,7 +135,9 @@ func (h *Handler) Routes(g *echo.Group) {
 	for _, path := range []string{"", "/"} {
 		g.GET(path, h.versions)
 		g.GET("/v2.1"+path, h.version)
+		g.GET("/v2"+path, h.legacyVersion)
 	}
+	g.Match([]string{get, post, put, del}, "/v2/*", h.legacy, h.auth.Project) // also for what is no route
 	for _, r := range routes() {
 		serve := h.do(r.rule, r.serve)
 		g.Add(r.method, "/v2.1"+r.path, serve, h.auth.Project)

@@ -260,12 +260,25 @@ func TestDiscovery(t *testing.T) {
 	s := cascadetest.New(t, nil, cascadetest.Idle())
 	a := newAPI(t, s)
 	for _, path := range []string{"", "/"} {
-		if got := a.ask("", "", "GET", path, nil); got.code != 200 || got.body["versions"].([]any)[0].(map[string]any)["version"] != "2.93" {
+		if got := a.ask("", "", "GET", path, nil); got.code != 200 || got.body["versions"].([]any)[1].(map[string]any)["version"] != "2.93" {
 			t.Errorf("GET /compute%s: %d %s", path, got.code, got.raw)
 		}
 		if got := a.ask("", "", "GET", "/v2.1"+path, nil); got.code != 200 || got.body["version"].(map[string]any)["id"] != "v2.1" {
 			t.Errorf("GET /compute/v2.1%s: %d %s", path, got.code, got.raw)
 		}
+		if got := a.ask("", "", "GET", "/v2"+path, nil); got.code != 200 || got.body["version"].(map[string]any)["id"] != "v2.0" {
+			t.Errorf("GET /compute/v2%s: %d %s", path, got.code, got.raw)
+		}
+	}
+	// Nova lists 2.0 first; what is below it is 2.1 without microversions.
+	if got := a.ask("member:p1", "2.93", "GET", "/v2/p1/servers/detail", nil); got.code != 200 || got.body["servers"] == nil {
+		t.Errorf("servers of v2: %d %s", got.code, got.raw)
+	}
+	if got := a.ask("", "", "GET", "/v2/servers", nil); got.code != 401 {
+		t.Errorf("servers of v2 without a token: %d %s", got.code, got.raw)
+	}
+	if got := a.ask("member:p1", "", "GET", "/v2/nothing", nil); got.code != 404 {
+		t.Errorf("an unknown path of v2: %d %s", got.code, got.raw)
 	}
 }
 

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -23,8 +24,39 @@ func (h *Handler) versionDoc(c echo.Context, full bool) object {
 	return o
 }
 
+// legacyDoc is version 2.0, which Nova lists first: 2.1 without microversions.
+func (h *Handler) legacyDoc(c echo.Context, full bool) object {
+	base := wire.Base(c, h.public) + "/compute/v2/"
+	o := object{
+		"id": "v2.0", "status": "SUPPORTED", "version": "", "min_version": "", "updated": "2011-01-21T11:33:21Z",
+		"links": []wire.Link{{Rel: "self", Href: base}},
+	}
+	if full {
+		o["media-types"] = []object{{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2"}}
+		o["links"] = []wire.Link{{Rel: "self", Href: base}, {Rel: "describedby", Href: "http://docs.openstack.org/"}}
+	}
+	return o
+}
+
 func (h *Handler) versions(c echo.Context) error {
-	return c.JSON(http.StatusOK, object{"versions": []object{h.versionDoc(c, false)}})
+	return c.JSON(http.StatusOK, object{"versions": []object{h.legacyDoc(c, false), h.versionDoc(c, false)}})
+}
+
+func (h *Handler) legacyVersion(c echo.Context) error {
+	return c.JSON(http.StatusOK, object{"version": h.legacyDoc(c, true)})
+}
+
+// legacy serves /v2/... as /v2.1/... in its first microversion, whatever the request's headers ask for, as Nova does
+// (nova/api/openstack/compute/routes.py and wsgi.py, LegacyV2CompatibleWrapper).
+func (h *Handler) legacy(c echo.Context) error {
+	r := c.Request()
+	r.Header.Del("X-Openstack-Nova-Api-Version")
+	r.Header.Del("Openstack-Api-Version")
+	r.URL.Path = strings.Replace(r.URL.Path, "/v2/", "/v2.1/", 1)
+	r.URL.RawPath = strings.Replace(r.URL.RawPath, "/v2/", "/v2.1/", 1)
+	c.SetHandler(func(echo.Context) error { return errNoRoute }) // Find leaves it alone when nothing fits
+	c.Echo().Router().Find(r.Method, echo.GetPath(r), c)
+	return c.Handler()(c)
 }
 
 func (h *Handler) version(c echo.Context) error {

@@ -110,9 +110,10 @@ func parseQuery(params url.Values) (image.Query, error) {
 	return q, err
 }
 
-// sortable are Glance's sort keys that Top has as columns.
+// sortable are Glance's sort keys.
 var sortable = map[string]index.Field{
 	"name": index.ByName, "status": index.ByStatus, "id": index.ByID, "created_at": index.ByCreated, "updated_at": index.ByUpdated,
+	"size": image.BySize, "disk_format": image.ByDiskFormat, "container_format": image.ByContainerFormat,
 }
 
 // sorting reads sort=key:dir,... or repeated sort_key and sort_dir; newest first by default.
@@ -136,7 +137,7 @@ func sorting(params url.Values) ([]index.Sort, error) {
 	for i, key := range keys {
 		field, ok := sortable[key]
 		if !ok {
-			return nil, wire.BadRequest("Invalid sort key: %s. It must be one of the following: name, status, id, created_at, updated_at.", key)
+			return nil, wire.BadRequest("Invalid sort key: %s. It must be one of the following: name, status, container_format, disk_format, size, id, created_at, updated_at.", key)
 		}
 		dir := "desc"
 		switch {
@@ -219,6 +220,9 @@ func textTest(name, value string) test {
 			"checksum": s.Checksum, "os_hash_value": s.HashValue, "os_hash_algo": s.HashAlgo,
 			"min_disk": fmt.Sprint(s.MinDisk), "min_ram": fmt.Sprint(s.MinRAM),
 		}[name]
+		if name == "size" && s.Size != nil {
+			have, base = fmt.Sprint(*s.Size), true
+		}
 		if !base {
 			have, base = s.Properties[name]
 		}

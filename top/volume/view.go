@@ -21,6 +21,16 @@ var since = map[string]int{
 	"encryption_key_id": 64, "consumes_quota": 65, "user_id": 0,
 }
 
+// viewChanged renders a volume as Cinder answers a create and an update: without the members that its extensions add to
+// what is shown and listed (cinder/api/contrib/volume_tenant_attribute.py and its neighbours).
+func (h *Handler) viewChanged(c echo.Context, r *index.Resource) (map[string]any, error) {
+	out, err := h.viewVolume(c, r)
+	maps.DeleteFunc(out, func(name string, _ any) bool {
+		return strings.HasPrefix(name, "os-vol-") || name == "volume_image_metadata"
+	})
+	return out, err
+}
+
 // viewVolume renders a volume in full: what the site showed, with Top's ids and words over it.
 func (h *Handler) viewVolume(c echo.Context, r *index.Resource) (map[string]any, error) {
 	var spec volume.Spec

@@ -91,7 +91,7 @@ func (h *Handler) createVolume(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.answerVolume(c, http.StatusAccepted, r)
+	return h.answerChanged(c, http.StatusAccepted, r)
 }
 
 // hint reads the scheduler hints. Those of Cinder's name volumes of one site, which does not heed them for an
@@ -138,6 +138,14 @@ func first(values ...*string) string {
 
 func (h *Handler) answerVolume(c echo.Context, status int, r *index.Resource) error {
 	out, err := h.viewVolume(c, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(status, map[string]any{"volume": out})
+}
+
+func (h *Handler) answerChanged(c echo.Context, status int, r *index.Resource) error {
+	out, err := h.viewChanged(c, r)
 	if err != nil {
 		return err
 	}
@@ -210,7 +218,7 @@ func (h *Handler) update(kind sites.Kind) echo.HandlerFunc {
 		if kind == sites.Snapshot {
 			return h.answerSnapshot(c, http.StatusOK, r, false)
 		}
-		return h.answerVolume(c, http.StatusOK, r)
+		return h.answerChanged(c, http.StatusOK, r)
 	}
 }
 
