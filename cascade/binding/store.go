@@ -192,3 +192,13 @@ func (s *Store) Note(tx dbschema.Tx, b *Binding) error {
 	}
 	return nil
 }
+
+// Give records that a bottom belongs to another project of Top.
+func (s *Store) Give(tx dbschema.Tx, b *Binding, project string) error {
+	err := tx.Gorm().Model(&dbschema.Binding{}).Where("top_id = ? AND site = ?", string(b.TopID), string(b.Site)).
+		Updates(map[string]any{"project_id": project, "updated_at": s.stamp()}).Error
+	if err != nil {
+		return fmt.Errorf("give binding of %s at %s to %s: %w", b.TopID, b.Site, project, err)
+	}
+	return nil
+}

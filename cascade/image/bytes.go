@@ -199,7 +199,8 @@ func learn(r *index.Resource, obj sites.Object) error {
 	return r.Encode(spec)
 }
 
-// Download returns an image's bytes from offset on and their number, -1 when unknown. The caller closes.
+// Download returns an image's bytes from offset on and their number, -1 when unknown. When the site breaks off in the
+// middle, another that surely has the same bytes goes on. The caller closes.
 func (s *Service) Download(ctx context.Context, c sites.Caller, id ident.TopID, offset int64) (io.ReadCloser, int64, error) {
 	r, err := s.Find(ctx, c, string(id))
 	if err != nil {
@@ -214,6 +215,9 @@ func (s *Service) Download(ctx context.Context, c sites.Caller, id ident.TopID, 
 	if r.Status != Active && r.Status != Deactivated {
 		return nil, 0, errNoBytes(r)
 	}
-	data, size, _, err := maker{s}.open(ctx, r, "", offset)
-	return data, size, err
+	data, size, err := maker{s}.open(ctx, r, "", offset)
+	if err != nil {
+		return nil, 0, err
+	}
+	return data, size, nil
 }

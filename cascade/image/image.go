@@ -188,7 +188,12 @@ func (s *Service) own(tx *cascade.Tx, id ident.TopID) (*index.Resource, Spec, er
 // Sites that have a copy get the changed properties by a job.
 func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn func(r *index.Resource, spec *Spec) error) (*index.Resource, error) {
 	var out *index.Resource
-	err := s.core.Commit(ctx, c, "image.update", func(tx *cascade.Tx) error {
+	may, err := s.mayGive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	given := false
+	err = s.core.Commit(ctx, c, "image.update", func(tx *cascade.Tx) error {
 		r, spec, err := s.own(tx, id)
 		if err != nil {
 			return err
@@ -207,8 +212,8 @@ func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn
 				return err
 			}
 		}
-		if r.ProjectID != owner {
-			if err := s.mayGive(tx, r); err != nil {
+		if given = r.ProjectID != owner; given {
+			if err := s.give(tx, r, may); err != nil {
 				return err
 			}
 		}
@@ -218,21 +223,56 @@ func (s *Service) Update(ctx context.Context, c sites.Caller, id ident.TopID, fn
 		}
 		return tx.Changed(r)
 	})
+	if err == nil && given {
+		s.given(ctx, out)
+	}
 	return out, err
 }
 
-// mayGive refuses a new owner for an image that lies in its owner's project at
-// some site: what is there cannot be moved to another's.
-func (s *Service) mayGive(tx *cascade.Tx, r *index.Resource) error {
+// give hands an image, within its transaction, to a new owner: an administrator's deed. What lies at sites goes over to
+// the new owner's projects there (maker.owned), which takes the rights of an administrator at each, unless all projects share one account.
+func (s *Service) give(tx *cascade.Tx, r *index.Resource, may map[ident.SiteID]bool) error {
 	const op = "cascade/image.Update"
 	if !tx.Caller.Admin() {
 		return fault.New(fault.Forbidden, op, "You are not permitted to change the owner of this image.")
 	}
 	bound, err := s.core.Bindings.OfTopIn(tx.Tx, r.ID)
-	if err == nil && len(bound) > 0 {
-		err = fault.New(fault.Conflict, op, "Image %s is at site %s in its owner's project already; its owner can be changed only before its bytes come.", r.ID, bound[0].Site)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, b := range bound {
+		if !may[b.Site] {
+			return fault.New(fault.Conflict, op, "Image %s is at site %s in its owner's project, and Top is no administrator there: it cannot be given to another.", r.ID, b.Site)
+		}
+		if err := s.core.Bindings.Give(tx.Tx, b, r.ProjectID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayGive returns the sites at which images can go over to another project.
+func (s *Service) mayGive(ctx context.Context) (map[ident.SiteID]bool, error) {
+	list, err := s.registry.Sites(ctx)
+	may := map[ident.SiteID]bool{}
+	for i := range list {
+		may[list[i].Name] = list[i].Tenancy == sites.TenancyShared || list[i].Capabilities != nil && list[i].Capabilities.Admin
+	}
+	return may, err
+}
+
+// given tells the sites at once; what does not answer now gets it from the job of the change.
+func (s *Service) given(ctx context.Context, r *index.Resource) {
+	bound, err := s.core.Bindings.OfTop(ctx, r.ID)
+	for _, b := range bound {
+		var at cascade.At
+		if at, err = s.core.At(ctx, r, b.Site); err == nil && b.Known() {
+			_, err = maker{s}.owned(ctx, r, at, b.BottomID)
+		}
+		if err != nil {
+			s.core.Log().WarnContext(ctx, "image was not given to its new owner yet", "site", b.Site, "top_id", r.ID, "err", err)
+		}
+	}
 }
 
 // dropped returns the properties that an image had once and has no longer.
@@ -275,19 +315,26 @@ func (s *Service) Delete(ctx context.Context, c sites.Caller, id ident.TopID) er
 	})
 }
 
-// SetActive deactivates or reactivates an image: a deactivated one gives no bytes and boots nothing.
+// SetActive deactivates or reactivates an image: a deactivated one gives no bytes and boots nothing, at Top at once and
+// at the sites that have copies as soon as a job has told them. A site's own image is the site's to deactivate.
 func (s *Service) SetActive(ctx context.Context, c sites.Caller, id ident.TopID, active bool) error {
 	want := map[bool]string{true: Active, false: Deactivated}[active]
 	return s.core.Commit(ctx, c, "image.set_status", func(tx *cascade.Tx) error {
-		r, _, err := s.own(tx, id)
+		r, spec, err := s.own(tx, id)
 		if err != nil {
 			return err
+		}
+		if spec.Adopted {
+			return fault.New(fault.Conflict, "cascade/image.SetActive", "Image %s belongs to site %s and is changed there.", id, spec.Home)
 		}
 		if r.Status != Active && r.Status != Deactivated {
 			return fault.New(fault.Forbidden, "cascade/image.SetActive", "Not allowed to change the status of image %s: it is %s.", id, r.Status)
 		}
+		if r.Status == want {
+			return nil
+		}
 		r.Status = want
-		return tx.Save(r)
+		return tx.Changed(r)
 	})
 }
 

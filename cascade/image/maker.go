@@ -9,11 +9,10 @@ import (
 	"hash"
 	"io"
 	"maps"
-	"slices"
+	"net/http"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
-	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -95,7 +94,13 @@ func (m maker) Finish(ctx context.Context, r *index.Resource, at cascade.At, bot
 	}
 	switch {
 	case r.Status == Active || r.Status == Deactivated:
-		return m.fill(ctx, r, at, have)
+		if err := m.fill(ctx, r, at, have); err != nil || r.Status == Active {
+			return err
+		}
+		if have, err = at.Adaptor.Show(ctx, sites.Image, bottom); err != nil {
+			return err
+		}
+		return m.setStatus(ctx, r, at, have)
 	case at.Site == spec.Home:
 		return nil
 	case r.Status == Saving:
@@ -142,7 +147,7 @@ func (m maker) copy(ctx context.Context, r *index.Resource, at cascade.At, botto
 	if err := r.Decode(&spec); err != nil {
 		return err
 	}
-	data, size, from, err := m.open(ctx, r, at.Site, 0)
+	data, size, err := m.open(ctx, r, at.Site, 0)
 	if err != nil {
 		return err
 	}
@@ -150,13 +155,13 @@ func (m maker) copy(ctx context.Context, r *index.Resource, at cascade.At, botto
 	err = at.Adaptor.Upload(ctx, bottom, summed, size)
 	if err = errors.Join(err, data.Close()); err != nil {
 		// A broken copy leaves the record queued: the next try begins anew on the same one.
-		return &fault.Error{Op: "cascade/image.copy", Site: string(at.Site), Kind: fault.Unavailable, Err: fmt.Errorf("copy %s from %s: %w", describe(r, at.Site), from, err)}
+		return &fault.Error{Op: "cascade/image.copy", Site: string(at.Site), Kind: fault.Unavailable, Err: fmt.Errorf("copy %s from %s: %w", describe(r, at.Site), data.from, err)}
 	}
 	if spec.HashAlgo == "sha512" && spec.HashValue != "" && spec.HashValue != summed.hex() {
-		return errors.Join(&fault.Error{Op: "cascade/image.copy", Site: string(from), Kind: fault.Conflict,
-			Msg: fmt.Sprintf("Site %s gives other bytes of image %s than those that were uploaded.", from, r.ID)}, m.discard(ctx, r, at, bottom))
+		return errors.Join(&fault.Error{Op: "cascade/image.copy", Site: string(data.from), Kind: fault.Conflict,
+			Msg: fmt.Sprintf("Site %s gives other bytes of image %s than those that were uploaded.", data.from, r.ID)}, m.discard(ctx, r, at, bottom))
 	}
-	m.core.Log().InfoContext(ctx, "image copied", "site", at.Site, "top_id", r.ID, "bottom_id", bottom, "from", from, "bytes", summed.n, "elapsed", m.core.Now().Sub(began))
+	m.core.Log().InfoContext(ctx, "image copied", "site", at.Site, "top_id", r.ID, "bottom_id", bottom, "from", data.from, "bytes", summed.n, "elapsed", m.core.Now().Sub(began))
 	return nil
 }
 
@@ -189,7 +194,7 @@ func hashOf(spec Spec, have sites.Object) string {
 	return spec.HashValue
 }
 
-// Change pushes name, properties and visibility; properties and members that are gone at Top go at the site.
+// Change pushes owner, name, properties, visibility and whether the image is deactivated; properties and members that are gone at Top go at the site.
 func (m maker) Change(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) error {
 	var spec Spec
 	if err := r.Decode(&spec); err != nil {
@@ -199,11 +204,11 @@ func (m maker) Change(ctx context.Context, r *index.Resource, at cascade.At, bot
 	if err != nil {
 		return err
 	}
-	have, err := at.Adaptor.Show(ctx, sites.Image, bottom)
+	have, err := m.owned(ctx, r, at, bottom)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.publish(ctx, r, at, have), m.unshare(ctx, spec, at, have)); err != nil {
+	if err := errors.Join(m.publish(ctx, r, at, have), m.unshare(ctx, spec, at, have), m.setStatus(ctx, r, at, have)); err != nil {
 		return err
 	}
 	delete(body, "id")
@@ -227,6 +232,57 @@ func (m maker) Change(ctx context.Context, r *index.Resource, at cascade.At, bot
 	return err
 }
 
+// setStatus deactivates or reactivates a copy as Top's image is.
+func (m maker) setStatus(ctx context.Context, r *index.Resource, at cascade.At, have sites.Object) error {
+	action := ""
+	switch status := have.Text("status"); {
+	case r.Status == Deactivated && status == Active:
+		action = "deactivate"
+	case r.Status == Active && status == Deactivated:
+		action = "reactivate"
+	default:
+		return nil
+	}
+	req := sites.Request{Service: sites.ImageService, Method: http.MethodPost, Path: "images/" + string(have.ID) + "/actions/" + action, Idempotent: true}
+	_, err := at.Adaptor.Do(ctx, req)
+	if fault.Is(err, fault.Forbidden) { // older releases leave it to administrators
+		admin, aerr := at.Admin(ctx)
+		if aerr != nil {
+			return errors.Join(err, aerr)
+		}
+		_, err = admin.Do(ctx, req)
+	}
+	if fault.Is(err, fault.Forbidden) {
+		m.core.Log().WarnContext(ctx, "image cannot be deactivated or reactivated at a site", "site", at.Site, "top_id", r.ID, "err", err)
+		err = nil // Top's own word holds all the same for whoever comes through Top
+	}
+	return err
+}
+
+// owned returns the image as its owner sees it at a site. Where it still lies in the project of an owner before,
+// the site's administrator gives it to the new one.
+func (m maker) owned(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (sites.Object, error) {
+	have, err := at.Adaptor.Show(ctx, sites.Image, bottom)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return have, err
+	}
+	owner, perr := at.ProjectOf(ctx, r.ProjectID)
+	if perr != nil {
+		return have, perr
+	}
+	if err == nil && have.Text("owner") == owner || r.ProjectID == "" {
+		return have, err
+	}
+	admin, aerr := at.Admin(ctx)
+	if aerr != nil {
+		return have, aerr
+	}
+	if _, aerr = admin.Update(ctx, sites.Image, bottom, sites.Body{"owner": owner}); aerr != nil {
+		return have, errors.Join(err, aerr)
+	}
+	return at.Adaptor.Show(ctx, sites.Image, bottom)
+}
+
 // Remove deletes the image in the session that owns it.
 func (m maker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID) (bool, error) {
 	err := at.Adaptor.Delete(ctx, sites.Image, bottom)
@@ -243,39 +299,6 @@ func (m maker) Remove(ctx context.Context, r *index.Resource, at cascade.At, bot
 		err = nil
 	}
 	return true, err
-}
-
-// open returns the bytes of an image from offset on, from the home site if that
-// answers, else from any other site that has them.
-func (m maker) open(ctx context.Context, r *index.Resource, except ident.SiteID, offset int64) (io.ReadCloser, int64, ident.SiteID, error) {
-	bound, err := m.core.Bindings.OfTop(ctx, r.ID)
-	if err != nil {
-		return nil, 0, "", err
-	}
-	var spec Spec
-	if err := r.Decode(&spec); err != nil {
-		return nil, 0, "", err
-	}
-	sources := slices.DeleteFunc(slices.Clone(bound), func(b *binding.Binding) bool { return !b.Known() || b.Generation == 0 || b.Site == except })
-	slices.SortStableFunc(sources, func(a, b *binding.Binding) int {
-		return map[bool]int{true: 0, false: 1}[a.Site == spec.Home] - map[bool]int{true: 0, false: 1}[b.Site == spec.Home]
-	})
-	var errs []error
-	for _, b := range sources {
-		at, err := m.core.At(ctx, r, b.Site)
-		if err == nil {
-			var data io.ReadCloser
-			var size int64
-			if data, size, err = at.Adaptor.Download(ctx, b.BottomID, offset); err == nil {
-				return data, size, b.Site, nil
-			}
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
-		return nil, 0, "", errNoBytes(r)
-	}
-	return nil, 0, "", &fault.Error{Op: "cascade/image.open", Kind: fault.Unavailable, RetryAfter: 30, Err: errors.Join(errs...), Msg: fmt.Sprintf("No site that has the bytes of image %s answers.", r.ID)}
 }
 
 // hasher sums what is read through it, in the algorithm that Glance uses by default.

@@ -38,6 +38,7 @@ type Fault struct {
 	RetryAfter int           // Retry-After of that answer, in seconds; 0 sends none
 	Reset      bool          // reset the connection and do nothing
 	LostReply  bool          // carry the request out, then close the connection without an answer
+	CutAfter   int64         // carry the request out and reset the connection after so many bytes of the answer's body; 0 for not
 	LateBy     time.Duration // close the connection at once; carry the request out this much later by Config.Now; 0 for not
 }
 
@@ -59,6 +60,7 @@ type faultJSON struct {
 	Reset      bool    `json:"reset,omitempty"`
 	LostReply  bool    `json:"lost_reply,omitempty"`
 	LateBy     string  `json:"late_by,omitempty"`
+	CutAfter   int64   `json:"cut_after,omitempty"`
 }
 
 // MarshalJSON spells the members in lower case with underscores and durations as "1.5s".
@@ -70,7 +72,7 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 		return d.String()
 	}
 	return json.Marshal(faultJSON{f.ID, f.Service, f.Method, f.Path, f.User, f.Skip, f.Count, f.Chance, text(f.Latency), text(f.LatencyMax),
-		f.Stall, f.Status, f.Body, f.RetryAfter, f.Reset, f.LostReply, text(f.LateBy)})
+		f.Stall, f.Status, f.Body, f.RetryAfter, f.Reset, f.LostReply, text(f.LateBy), f.CutAfter})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes; unknown members are errors.
@@ -82,7 +84,7 @@ func (f *Fault) UnmarshalJSON(raw []byte) error {
 		return fmt.Errorf("read fault: %w", err)
 	}
 	*f = Fault{ID: j.ID, Service: j.Service, Method: j.Method, Path: j.Path, User: j.User, Skip: j.Skip, Count: j.Count, Chance: j.Chance,
-		Stall: j.Stall, Status: j.Status, Body: j.Body, RetryAfter: j.RetryAfter, Reset: j.Reset, LostReply: j.LostReply}
+		Stall: j.Stall, Status: j.Status, Body: j.Body, RetryAfter: j.RetryAfter, Reset: j.Reset, LostReply: j.LostReply, CutAfter: j.CutAfter}
 	for _, d := range []struct {
 		text string
 		to   *time.Duration
@@ -289,6 +291,7 @@ type verdict struct {
 	wait              time.Duration
 	stalls            []<-chan struct{}
 	late              time.Duration
+	cut               int64
 	answer            *Fault
 }
 
@@ -312,7 +315,7 @@ func (f *Faults) judge(q *request, userName string) verdict {
 			spent = append(spent, r.ID)
 		}
 		v.add(r, f.rng)
-		if v.answer != nil || v.reset || v.lost || v.late > 0 {
+		if v.answer != nil || v.reset || v.lost || v.late > 0 || v.cut > 0 {
 			break
 		}
 	}
@@ -343,7 +346,7 @@ func (v *verdict) add(r *rule, rng *rand.Rand) {
 	if r.Stall {
 		v.stalls = append(v.stalls, r.released)
 	}
-	v.reset, v.lost, v.late = r.Reset, r.LostReply, r.LateBy
+	v.reset, v.lost, v.late, v.cut = r.Reset, r.LostReply, r.LateBy, r.CutAfter
 	if r.Status != 0 {
 		answer := r.Fault
 		v.answer = &answer
@@ -387,6 +390,10 @@ func (f *Faults) serve(w http.ResponseWriter, r *http.Request, q *request) {
 		seen.ResponseWriter = &nowhere{header: http.Header{}}
 		c.serveClean(seen, r, q)
 		drop(w, false)
+	case v.cut > 0:
+		call.Fault = "cut"
+		seen.ResponseWriter = &cutter{ResponseWriter: w, left: v.cut}
+		c.serveClean(seen, r, q)
 	default:
 		c.serveClean(seen, r, q)
 	}
@@ -492,3 +499,19 @@ type nowhere struct{ header http.Header }
 func (n *nowhere) Header() http.Header         { return n.header }
 func (n *nowhere) Write(b []byte) (int, error) { return len(b), nil }
 func (n *nowhere) WriteHeader(int)             {}
+
+// cutter resets the connection when enough of an answer's body is on its way.
+type cutter struct {
+	http.ResponseWriter
+	left int64
+}
+
+func (w *cutter) Write(b []byte) (int, error) {
+	if int64(len(b)) < w.left {
+		w.left -= int64(len(b))
+		return w.ResponseWriter.Write(b)
+	}
+	_, _ = w.ResponseWriter.Write(b[:w.left])
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}

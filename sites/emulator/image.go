@@ -255,7 +255,7 @@ func (i *image) set(q *request, k string, v any) error {
 		if !q.admin && text != i.Project {
 			return fail(403, "You are not permitted to create images owned by '"+text+"'.")
 		}
-		if text != "" && i.seq == 0 {
+		if text != "" {
 			i.Project = text
 		}
 	default:
@@ -312,6 +312,9 @@ func (c *Cloud) patchImage(q *request) (*reply, error) {
 		}
 	}
 	next.updated = c.now()
+	if next.Project != i.Project {
+		c.image.images.give(i, next.Project)
+	}
 	*i = next
 	return ok(c.imageView(i))
 }

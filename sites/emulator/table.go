@@ -57,6 +57,16 @@ func (t *table[T]) remove(v T) {
 	}
 }
 
+// give moves a row to another project.
+func (t *table[T]) give(v T, project string) {
+	r := v.base()
+	t.byProject[r.Project] = cut(t.byProject[r.Project], r.seq)
+	r.Project = project
+	list := t.byProject[project]
+	at := sort.Search(len(list), func(i int) bool { return list[i].base().seq > r.seq })
+	t.byProject[project] = slices.Insert(list, at, v)
+}
+
 func (t *table[T]) len() int { return len(t.all) }
 
 // of returns the rows of one project, or all rows when project is "", oldest first. The slice is the table's own.
