@@ -32,6 +32,7 @@ var (
 	_ cascade.Remover  = maker{}
 	_ cascade.Granter  = maker{}
 	_ cascade.Failer   = maker{}
+	_ cascade.Reviver  = maker{}
 )
 
 // Failed sets Glance's word for an image that came to nothing.

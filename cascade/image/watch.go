@@ -201,3 +201,22 @@ func (s *Service) watch(tx *cascade.Tx, r *index.Resource, args watchArgs, delay
 	_, err := jobs.Insert(tx.Context(), tx.Tx, args, o)
 	return err
 }
+
+// Revive puts in the watch of an upload, or of an image that a site is making, that nobody follows any more.
+func (m maker) Revive(tx *cascade.Tx, r *index.Resource) (bool, error) {
+	var spec Spec
+	if err := r.Decode(&spec); err != nil {
+		return false, err
+	}
+	switch {
+	case r.Status == Saving && spec.Home != "":
+		return true, m.watch(tx, r, watchArgs{ID: r.ID, Upload: spec.Uploads}, 0)
+	case r.Status != Queued || spec.Uploads > 0 || spec.Home == "":
+		return false, nil // its bytes are yet to come from the tenant
+	}
+	b, err := m.core.Bindings.GetIn(tx.Tx, r.ID, spec.Home)
+	if err != nil || !b.Known() {
+		return false, err
+	}
+	return true, m.watch(tx, r, watchArgs{ID: r.ID, Site: spec.Home}, 0)
+}

@@ -188,7 +188,11 @@ func (t *top) buildSync(context.Context) error {
 		Every: t.cfg.Inventory.Every, DiffEvery: t.cfg.Inventory.DiffEvery,
 		Adopters: []inventory.Adopter{t.network, t.compute, t.volume, t.image},
 	})
-	t.runners = append(t.runners, t.clock, t.jobs, t.health, t.inventory, t.identity,
+	reconciler, err := cascade.NewReconciler(t.core, t.metrics)
+	if err != nil {
+		return err
+	}
+	t.runners = append(t.runners, t.clock, reconciler, t.jobs, t.health, t.inventory, t.identity,
 		keeper{what: "audit event", expire: t.audit.Expire, keep: t.cfg.Audit.Keep, log: t.log},
 		keeper{what: "deleted resource", expire: t.core.Index.Expire, keep: index.KeepDeleted, log: t.log})
 	return nil
