@@ -42,11 +42,16 @@ type Site struct {
 	ImageThere bool
 	// Pending is what Top has accepted for the site and the site does not count yet.
 	Pending Load
+	// Closed says why the project cannot be there at all, in words for the tenant; "" when it can.
+	Closed string
+	// Quota is what the site's own quota left, when it was probed last, to the account as which all projects act there,
+	// by Nova's names; nil where each project has an account of its own. -1 is unlimited.
+	Quota map[string]int64
 }
 
 // Load is an amount of what a site has.
 type Load struct {
-	VCPUs, RAMMiB, DiskGiB int64
+	Servers, VCPUs, RAMMiB, DiskGiB int64
 }
 
 // Tie is an existing resource that the new one must be with.
@@ -96,7 +101,7 @@ const op = "cascade/placement.Choose"
 // Choose picks the best site. Its errors: BadRequest for a zone that is not
 // there, Conflict when references or pins name two sites, Unavailable (with
 // the site's name and reason) when the only possible site is down, disabled or
-// full, Forbidden-free: who may use what was decided before.
+// full, Conflict when the project has no account at the only possible site. Forbidden-free: who may use what was decided before.
 func Choose(ask Ask, all []Site) (Decision, error) {
 	target, rule, err := ask.target(all)
 	if err != nil {
@@ -116,6 +121,11 @@ func Choose(ask Ask, all []Site) (Decision, error) {
 		return d, &fault.Error{Op: op, Kind: fault.Unavailable, RetryAfter: 60, Msg: "No site is registered yet. The operator adds one with: headwater site add."}
 	}
 	if !d.Verdicts[0].Fit {
+		for _, s := range all {
+			if s.Name == target && s.Closed != "" && s.Enabled { // waiting does not help: no 503
+				return d, &fault.Error{Op: op, Site: string(target), Kind: fault.Conflict, Msg: fmt.Sprintf("Site %s cannot take the request: %s.", target, s.Closed)}
+			}
+		}
 		return d, refusal(target, d.Verdicts)
 	}
 	d.Site = d.Verdicts[0].Site
@@ -211,6 +221,8 @@ func judge(ask Ask, s Site, target ident.SiteID) Verdict {
 		no("the request asks for site %s", target)
 	case !s.Enabled:
 		no("the site is disabled")
+	case s.Closed != "":
+		no("%s", s.Closed)
 	case s.Draining && target == "":
 		no("the site is being drained: it takes no new resources")
 	case s.Draining:
@@ -268,6 +280,9 @@ const (
 	weightHealthy  = 4
 	weightFree     = 1
 	weightFreeWide = 8 // when spreading
+	// weightNoQuota outweighs home: where the site's own quota has no room the site comes last, but it is asked before the tenant is
+	// refused, since it may have more room than it had when it was probed.
+	weightNoQuota = -20
 )
 
 func weigh(ask Ask, s Site, v *Verdict) {
@@ -287,10 +302,27 @@ func weigh(ask Ask, s Site, v *Verdict) {
 		v.Weights["image"] = weightImage
 		v.Reasons = append(v.Reasons, "the image is there already")
 	}
+	if why := lacksQuota(ask.Need, s); why != "" {
+		v.Weights["quota"] = weightNoQuota
+		v.Reasons = append(v.Reasons, why)
+	}
 	for _, w := range v.Weights {
 		v.Score += w
 	}
 	v.Score = math.Round(v.Score*1000) / 1000
+}
+
+// lacksQuota says what the site's own quota does not leave room for.
+func lacksQuota(need Load, s Site) string {
+	for _, r := range []struct {
+		name          string
+		need, pending int64
+	}{{"instances", need.Servers, s.Pending.Servers}, {"cores", need.VCPUs, s.Pending.VCPUs}, {"ram", need.RAMMiB, s.Pending.RAMMiB}} {
+		if left, ok := s.Quota[r.name]; ok && left >= 0 && r.need > 0 && r.need+r.pending > left {
+			return fmt.Sprintf("the site's own quota leaves %d %s, and %d are asked", max(left-r.pending, 0), r.name, r.need)
+		}
+	}
+	return ""
 }
 
 // freeShare is the free part of the scarcest resource, in [0, 1]; 0.5 where the site does not tell.

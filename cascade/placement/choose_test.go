@@ -24,6 +24,8 @@ func site(name ident.SiteID, change func(*Site)) Site {
 	return s
 }
 
+func noRoom(s *Site) { s.Quota = map[string]int64{"instances": 0, "cores": 20, "ram": 51200} }
+
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	east, west := site("east", nil), site("west", nil)
@@ -50,6 +52,15 @@ func TestChoose(t *testing.T) {
 		{"where the image is", Ask{Image: true}, []Site{east, site("west", func(s *Site) { s.ImageThere = true })}, "west", "", "score"},
 		{"draining", Ask{}, []Site{site("east", func(s *Site) { s.Draining = true }), west}, "west", "", "score"},
 		{"a site that does not tell is believed", Ask{Need: Load{VCPUs: 99}}, []Site{east, site("west", func(s *Site) { s.Capable.Capacity.Known = false })}, "west", "", "score"},
+		{"no account there", Ask{Home: "east"}, []Site{site("east", func(s *Site) { s.Closed = "project p has no account there" }), west}, "west", "", "score"},
+		{"the site's own quota is used up", Ask{Home: "east", Need: Load{Servers: 1, VCPUs: 1}}, []Site{site("east", noRoom), west}, "west", "", "score"},
+		{"what is promised takes of the site's own quota", Ask{Home: "east", Need: Load{Servers: 1, VCPUs: 1}}, []Site{site("east", func(s *Site) {
+			s.Quota, s.Pending = map[string]int64{"instances": -1, "cores": 4}, Load{Servers: 2, VCPUs: 4}
+		}), west}, "west", "", "score"},
+		{"the site's own quota has room", Ask{Home: "east", Need: Load{Servers: 1, VCPUs: 1}}, []Site{site("east", func(s *Site) {
+			s.Quota = map[string]int64{"instances": 1, "cores": -1, "ram": -1}
+		}), west}, "east", "", "home"},
+		{"no quota anywhere: the site itself decides", Ask{Need: Load{Servers: 1, VCPUs: 1}}, []Site{site("east", noRoom)}, "east", "", "score"},
 		{"equal sites by name", Ask{}, []Site{west, east}, "east", "", "score"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,6 +103,7 @@ func TestChooseRefuses(t *testing.T) {
 		{"tied to a dead site", Ask{Ties: []Tie{{ID: "v1", Kind: sites.Volume, Site: "west"}}}, []Site{east, down}, fault.Unavailable, []string{"west", "down"}},
 		{"full everywhere", Ask{Need: Load{RAMMiB: 5000}}, []Site{east, west}, fault.Unavailable, []string{"east", "west", "memory"}},
 		{"flavor nowhere", Ask{Flavor: true}, []Site{site("east", func(s *Site) { s.FlavorOK, s.FlavorWhy = false, "no such size" })}, fault.Unavailable, []string{"no such size"}},
+		{"pinned where it has no account", Ask{Pin: "east"}, []Site{site("east", func(s *Site) { s.Closed = "project p has no account there" }), west}, fault.Conflict, []string{"east", "no account"}},
 		{"disabled", Ask{Pin: "east"}, []Site{site("east", func(s *Site) { s.Enabled = false })}, fault.Unavailable, []string{"disabled"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -33,6 +33,11 @@ type registered interface {
 	Sites(ctx context.Context) ([]registry.Site, error)
 }
 
+// accounts tells where a project was given an account (tenancy static). A registered that lacks it has no such site.
+type accounts interface {
+	HasAccount(ctx context.Context, site ident.SiteID, project string) (bool, error)
+}
+
 // Placer reads what Choose needs and records what it decided.
 type Placer struct {
 	sites    registered
@@ -89,7 +94,7 @@ func (p *Placer) Explain(ctx context.Context, w Want) (Decision, error) {
 	}
 	return Choose(Ask{
 		Pin: w.Caller.Pin, Zone: w.Zone, Service: w.Service, Ties: w.Ties, Home: home, Spread: w.Spread,
-		Image: w.Image != "", Flavor: w.Flavor != "", Need: Load{VCPUs: w.VCPUs, RAMMiB: w.RAMMiB, DiskGiB: w.DiskGiB},
+		Image: w.Image != "", Flavor: w.Flavor != "", Need: w.Need(),
 	}, all)
 }
 
@@ -120,7 +125,13 @@ func (p *Placer) candidates(ctx context.Context, w Want) ([]Site, error) {
 				c.Zones[z.Top] = z.Bottom
 			}
 		}
-		if w.Need() != (Load{}) && c.Capable.Capacity.Known {
+		if s.Tenancy == sites.TenancyShared {
+			c.Quota = s.Capabilities.Quota[sites.Compute]
+		}
+		if c.Closed, err = p.closed(ctx, w.Caller.ProjectID, s); err != nil {
+			return nil, err
+		}
+		if w.Need() != (Load{}) && (c.Capable.Capacity.Known || c.Quota != nil) {
 			if c.Pending, err = p.promised.at(ctx, s.Name); err != nil {
 				return nil, err
 			}
@@ -130,8 +141,27 @@ func (p *Placer) candidates(ctx context.Context, w Want) ([]Site, error) {
 	return out, nil
 }
 
+// closed says why a project cannot be at a site: under the tenancy static it has an account there or it has not.
+func (p *Placer) closed(ctx context.Context, project string, s *registry.Site) (string, error) {
+	known, ok := p.sites.(accounts)
+	if s.Tenancy != sites.TenancyStatic || project == "" || !ok {
+		return "", nil
+	}
+	has, err := known.HasAccount(ctx, s.Name, project)
+	if err != nil || has {
+		return "", err
+	}
+	return "project " + project + " has no account there: the operator must give one (headwater site project set)", nil
+}
+
 // Need is the load that the wanted resource brings.
-func (w Want) Need() Load { return Load{VCPUs: w.VCPUs, RAMMiB: w.RAMMiB, DiskGiB: w.DiskGiB} }
+func (w Want) Need() Load {
+	l := Load{VCPUs: w.VCPUs, RAMMiB: w.RAMMiB, DiskGiB: w.DiskGiB}
+	if w.VCPUs > 0 {
+		l.Servers = 1
+	}
+	return l
+}
 
 func (p *Placer) boundAt(ctx context.Context, id ident.TopID) (map[ident.SiteID]bool, error) {
 	at := map[ident.SiteID]bool{}

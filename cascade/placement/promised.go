@@ -62,12 +62,12 @@ func (p *promised) count(ctx context.Context) (map[ident.SiteID]Load, error) {
 			Disk  int64 `json:"disk"`
 		}
 		if json.Unmarshal(r.Spec, &size) == nil {
-			sum[r.Site] = sum[r.Site].plus(Load{VCPUs: size.VCPUs, RAMMiB: size.RAM, DiskGiB: size.Disk})
+			sum[r.Site] = sum[r.Site].plus(Load{Servers: 1, VCPUs: size.VCPUs, RAMMiB: size.RAM, DiskGiB: size.Disk})
 		}
 	}
 	return sum, err
 }
 
 func (l Load) plus(m Load) Load {
-	return Load{VCPUs: l.VCPUs + m.VCPUs, RAMMiB: l.RAMMiB + m.RAMMiB, DiskGiB: l.DiskGiB + m.DiskGiB}
+	return Load{Servers: l.Servers + m.Servers, VCPUs: l.VCPUs + m.VCPUs, RAMMiB: l.RAMMiB + m.RAMMiB, DiskGiB: l.DiskGiB + m.DiskGiB}
 }

@@ -195,6 +195,12 @@ func (r *Registry) unmake(ctx context.Context, name ident.SiteID, row dbschema.S
 	return nil
 }
 
+// HasAccount reports whether a project has an account at a site that can be used: under the tenancy static the operator gave it one.
+func (r *Registry) HasAccount(ctx context.Context, site ident.SiteID, project string) (bool, error) {
+	row, found, err := r.store.project(r.cfg.DB.Read(ctx), site, project)
+	return found && row.State == projectReady, err
+}
+
 // Projects returns the accounts at a site, by project.
 func (r *Registry) Projects(ctx context.Context, site ident.SiteID) ([]ProjectAccount, error) {
 	if _, err := r.Site(ctx, site); err != nil {

@@ -34,7 +34,7 @@ func verbTable() []verbRow {
 		{"security group default", Mapped, Mapped, Mapped, "a group of Top's own; the site's group default is never used"},
 		{"flavor list", Mapped, Mapped, Mapped, "flavors of equal size and specs are one flavor at Top"},
 		{"flavor create", Exact, Refused, Refused, "making flavors needs an administrator at the site"},
-		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay, and placement minds what they leave"},
+		{"quota set", Exact, Mapped, Mapped, "Top enforces it; the site's own limits stay. Placement minds what those of a shared account leave, and does not read those of a project's own"},
 		{"image visibility private", Exact, Exact, Mapped, "all projects share the site's account; Top alone keeps them apart"},
 		{"image member add", Mapped, Mapped, Mapped, "kept at Top, and made at a site when the member first uses the image there"},
 		{"isolation from other projects by the site itself", Exact, Exact, Refused, "all projects share one project of the site; names and markers keep them apart at Top"},
