@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +86,25 @@ func (a *adaptors) limiter(site ident.SiteID) *limit.Limiter {
 		a.limiters[site] = l
 	}
 	return l
+}
+
+// forget drops what is kept of a site that was removed: its limits, its metrics, its connections.
+func (a *adaptors) forget(site ident.SiteID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l, ok := a.limiters[site]; ok {
+		l.Retire()
+		delete(a.limiters, site)
+	}
+	for key, t := range a.transports {
+		if !strings.HasPrefix(key, string(site)+"\x00") {
+			continue
+		}
+		if idle, ok := t.(interface{ CloseIdleConnections() }); ok {
+			idle.CloseIdleConnections()
+		}
+		delete(a.transports, key)
+	}
 }
 
 // lateRemover stands for the remover that is made after the registry which needs it.

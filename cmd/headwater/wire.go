@@ -29,6 +29,7 @@ import (
 	"github.com/headwater-cloud/headwater/crosssite/ipam"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
+	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/sites/limit"
 	"github.com/headwater-cloud/headwater/sites/registry"
 	"github.com/headwater-cloud/headwater/sync/health"
@@ -113,7 +114,10 @@ func (t *top) buildSites(ctx context.Context) error {
 	makers := newAdaptors(t.cfg.Sites, counts, t.tracer, t.log)
 	late := &lateRemover{}
 	t.registry, err = registry.New(ctx, registry.Config{
-		DB: t.db, Keys: keys, Adaptor: makers.make, Decorate: makers.decorate(), Remover: late, Log: t.log, Now: time.Now,
+		DB: t.db, Keys: keys, Adaptor: makers.make, Decorate: makers.decorate(), Remover: late, Gone: func(site ident.SiteID) {
+			makers.forget(site)
+			t.inventory.Gone(site) // made by now: before anything runs nothing is removed
+		}, Log: t.log, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -137,7 +141,7 @@ func (t *top) buildSites(ctx context.Context) error {
 	t.jobs.Trace(t.tracer.Jobs())
 	cursors := inventory.NewStore(t.db)
 	remover := cascade.NewSiteRemover(t.core, homes.Forget, cursors.Forget)
-	remover.DropWith(t.registry.Drop)
+	remover.DropFrom(t.registry)
 	late.Remover = remover
 	return errors.Join(t.core.RegisterJobs(t.jobs), remover.RegisterJobs(t.jobs),
 		cascade.NewProjectCleaner(t.core, t.registry).RegisterJobs(t.jobs))

@@ -106,6 +106,9 @@ type Limiter struct {
 	news    []State // not yet told to OnChange
 
 	telling sync.Mutex // held by whoever tells
+
+	counting sync.RWMutex // guards the field below; taken after mu
+	retired  bool
 }
 
 // New returns the limiter of one site.
@@ -115,6 +118,24 @@ func New(site ident.SiteID, c Config) *Limiter {
 	return &Limiter{site: site, conf: c, openFor: c.OpenFor,
 		calls: semaphore.NewWeighted(int64(c.Concurrency)), transfers: semaphore.NewWeighted(int64(c.Transfers)),
 		state: State{Site: site, Phase: Closed, Since: c.Now()}}
+}
+
+// Retire ends the counting for a site that was removed and drops its series, for good: calls that are still under way, or come
+// late by an adaptor that somebody kept, are limited as before and counted no more.
+func (l *Limiter) Retire() {
+	l.counting.Lock()
+	defer l.counting.Unlock()
+	l.retired = true
+	l.conf.Metrics.Forget(l.site)
+}
+
+// tally counts, unless the site was removed.
+func (l *Limiter) tally(count func(*Metrics)) {
+	l.counting.RLock()
+	defer l.counting.RUnlock()
+	if !l.retired {
+		count(l.conf.Metrics)
+	}
 }
 
 // State returns the present state.
@@ -146,7 +167,7 @@ type ticket struct {
 // admit waits for a slot and passes the breaker.
 func (l *Limiter) admit(ctx context.Context, op string, s sort) (*ticket, error) {
 	if err := l.refused(op); err != nil { // before the queue: a dead site's callers must not wait
-		l.conf.Metrics.turnedAway(l.site, outcomeRefused)
+		l.tally(func(m *Metrics) { m.turnedAway(l.site, outcomeRefused) })
 		return nil, err
 	}
 	t := &ticket{limiter: l, slots: l.calls, caller: ctx}
@@ -157,7 +178,7 @@ func (l *Limiter) admit(ctx context.Context, op string, s sort) (*ticket, error)
 	err := t.slots.Acquire(ctx, 1)
 	l.count(func(st *State) { st.Waiting-- })
 	if err != nil {
-		l.conf.Metrics.turnedAway(l.site, outcomeBusy)
+		l.tally(func(m *Metrics) { m.turnedAway(l.site, outcomeBusy) })
 		return nil, &fault.Error{Op: op, Site: string(l.site), Kind: fault.Unavailable, Err: err,
 			Msg: fmt.Sprintf("site %s is busy: no place became free in time", l.site)}
 	}
@@ -165,7 +186,7 @@ func (l *Limiter) admit(ctx context.Context, op string, s sort) (*ticket, error)
 	l.tell()
 	if err != nil {
 		t.slots.Release(1)
-		l.conf.Metrics.turnedAway(l.site, outcomeRefused)
+		l.tally(func(m *Metrics) { m.turnedAway(l.site, outcomeRefused) })
 		return nil, err
 	}
 	t.began = l.conf.Now()
@@ -176,7 +197,7 @@ func (l *Limiter) count(change func(*State)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.state)
-	l.conf.Metrics.state(l.state)
+	l.tally(func(m *Metrics) { m.state(l.state) })
 }
 
 // refused answers for an open breaker.
@@ -223,7 +244,7 @@ func (l *Limiter) pass(op string, t *ticket, s sort) error {
 		l.trial, t.trial = true, true
 	}
 	l.state.Running++
-	l.conf.Metrics.state(l.state)
+	l.tally(func(m *Metrics) { m.state(l.state) })
 	return nil
 }
 
@@ -269,7 +290,7 @@ func (t *ticket) done(err error) {
 	t.once.Do(func() {
 		t.slots.Release(1)
 		l := t.limiter
-		l.conf.Metrics.called(l.site, l.conf.Now().Sub(t.began), err)
+		l.tally(func(m *Metrics) { m.called(l.site, l.conf.Now().Sub(t.began), err) })
 		l.judge(t, err)
 		l.tell()
 	})
@@ -289,7 +310,7 @@ func (l *Limiter) judge(t *ticket, err error) {
 	case failed:
 		l.fail(t, err)
 	}
-	l.conf.Metrics.state(l.state)
+	l.tally(func(m *Metrics) { m.state(l.state) })
 }
 
 // verdict is what a call says of its site.

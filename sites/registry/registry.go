@@ -39,6 +39,9 @@ type Config struct {
 	Decorate []func(sites.Adaptor) sites.Adaptor
 	// Remover knows what Top holds at a site.
 	Remover Remover
+	// Gone is told of each site that was removed, by whichever replica, for what this process keeps by site. May be nil; it may be
+	// told twice, and must not call the Registry.
+	Gone func(ident.SiteID)
 	// Quota is the native limit set of each project that Top makes at a site; nil means DefaultQuota.
 	Quota map[sites.Service]map[string]int64
 	// Fresh is how old an answer from memory may be, in a process that did not make the change itself. 0 means 1 s.
@@ -183,9 +186,22 @@ func (r *Registry) refresh(ctx context.Context, gen int64) (*view, error) {
 		v.index[s.Name] = i
 	}
 	if r.gen.Load() == gen {
-		r.view.Store(v)
+		r.forget(r.view.Swap(v), v)
 	}
 	return v, nil
+}
+
+// forget drops what this process keeps of sites that are there no more, or are others of the same name.
+func (r *Registry) forget(before, now *view) {
+	for _, old := range before.sites {
+		if i, ok := now.index[old.Name]; ok && now.sites[i].Created.Equal(old.Created) {
+			continue
+		}
+		r.drop(old.Name, "")
+		if r.cfg.Gone != nil {
+			r.cfg.Gone(old.Name)
+		}
+	}
 }
 
 // Invalidate makes the next look at the sites read the database. Changes made through the Registry do it by themselves.

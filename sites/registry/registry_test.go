@@ -420,6 +420,40 @@ func TestRemove(t *testing.T) {
 	})
 }
 
+// A replica that did not remove a site never learned that it should forget it.
+func TestGoneIsToldEverywhere(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, dbtest.SQLite(t))
+	g.add(t, "east", "admin", sites.TenancyProject)
+	var mu sync.Mutex
+	var gone []ident.SiteID
+	other, err := New(t.Context(), Config{DB: g.db, Keys: g.keys, Adaptor: g.cloud.factory, Remover: g.held, Now: g.clock.now, Gone: func(site ident.SiteID) {
+		mu.Lock()
+		defer mu.Unlock()
+		gone = append(gone, site)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Admin(t.Context(), "east"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Remove(t.Context(), "east", FateNone); err != nil {
+		t.Fatal(err)
+	}
+	g.clock.step(2 * time.Second)
+	g.add(t, "east", "admin", sites.TenancyProject) // another of the same name
+	other.Invalidate()
+	if _, err := other.Sites(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(gone) != 1 || gone[0] != "east" || other.session(sessionKey{site: "east"}) != nil {
+		t.Errorf("told of %v, session %v; want the removed site once and no session of it", gone, other.session(sessionKey{site: "east"}))
+	}
+}
+
 // The account lost its roles: the vector that is stored stays as it was.
 func TestProbeKeepsWhatWasLost(t *testing.T) {
 	t.Parallel()

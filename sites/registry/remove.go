@@ -82,6 +82,23 @@ func (r *Registry) Remove(ctx context.Context, name ident.SiteID, fate Fate) (bo
 	return true, r.Drop(ctx, name)
 }
 
+// Removing reports whether a site is there and being removed, as the database says.
+func (r *Registry) Removing(ctx context.Context, name ident.SiteID) (bool, error) {
+	row, found, err := r.store.row(r.cfg.DB.Read(ctx), string(name))
+	return found && State(row.State) == Removing, err
+}
+
+// Holdings counts what Top holds at a site, by kind.
+func (r *Registry) Holdings(ctx context.Context, name ident.SiteID) (map[sites.Kind]int, error) {
+	var held map[sites.Kind]int
+	err := r.cfg.DB.Write(ctx, func(tx dbschema.Tx) error {
+		var err error
+		held, err = r.cfg.Remover.Holdings(tx, name)
+		return err
+	})
+	return held, err
+}
+
 // Drop ends the removal of a site that holds nothing any more: the projects that
 // Top made there go, then the site. It may be repeated. It returns
 // fault.Conflict when Top still holds something there.
