@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
@@ -21,7 +20,15 @@ type SiteRemover struct {
 	core *Core
 	// Also runs in the transaction that forgets a site: what other packages keep by site.
 	also []func(dbschema.Tx, ident.SiteID) error
-	drop func(context.Context, ident.SiteID) error
+	rows SiteRows
+}
+
+// SiteRows are the sites' own rows.
+type SiteRows interface {
+	// Removing reports whether the site is there and being removed.
+	Removing(ctx context.Context, site ident.SiteID) (bool, error)
+	// Drop takes the row away, once nothing is held at the site.
+	Drop(ctx context.Context, site ident.SiteID) error
 }
 
 // NewSiteRemover returns a SiteRemover. Also runs, in order, wherever a site's records are dropped.
@@ -29,8 +36,8 @@ func NewSiteRemover(core *Core, also ...func(dbschema.Tx, ident.SiteID) error) *
 	return &SiteRemover{core: core, also: also}
 }
 
-// DropWith says what takes the site's own row away once a purge has ended. For set-up.
-func (s *SiteRemover) DropWith(drop func(context.Context, ident.SiteID) error) { s.drop = drop }
+// DropFrom says where the sites' own rows are, which a purge ends with. For set-up.
+func (s *SiteRemover) DropFrom(rows SiteRows) { s.rows = rows }
 
 // RegisterJobs adds the purge's kind of job.
 func (s *SiteRemover) RegisterJobs(e *jobs.Engine) error { return jobs.Add(e, purgeWorker{s}) }
@@ -79,91 +86,11 @@ func (s *SiteRemover) dropRecords(t dbschema.Tx, site ident.SiteID) error {
 	return nil
 }
 
-// Purge enqueues the job that deletes everything at the site and then drops the site.
+// Purge enqueues the job that deletes everything at the site and then drops the site. It may be repeated: what an
+// earlier one left is asked for again.
 func (s *SiteRemover) Purge(ctx context.Context, tx dbschema.Tx, site ident.SiteID) error {
-	_, err := jobs.Insert(ctx, tx, purgeArgs{Site: site}, jobs.Options{ResourceID: "site/" + string(site), MaxAttempts: 1000})
+	_, err := jobs.Insert(ctx, tx, purgeArgs{Site: site}, jobs.Options{ResourceID: PurgeResource(site), MaxAttempts: purgeRounds})
 	return err
-}
-
-type purgeArgs struct {
-	Site ident.SiteID `json:"site"`
-}
-
-// Kind names the job.
-func (purgeArgs) Kind() string { return "cascade.purge" }
-
-// purgeStages is the order in which kinds go, users before what they use.
-func purgeStages() [][]sites.Kind {
-	return [][]sites.Kind{
-		{sites.Server}, {sites.FloatingIP, sites.Snapshot, sites.Backup}, {sites.Volume, sites.Port}, {sites.Router}, {sites.Subnet}, {sites.Network},
-	}
-}
-
-// purgePoll is how often a purge looks whether a stage has ended.
-const purgePoll = 2 * time.Second
-
-type purgeWorker struct{ *SiteRemover }
-
-// Work deletes one stage after the other, then the copies that the site has of what lives at several, then the site.
-func (w purgeWorker) Work(ctx context.Context, job jobs.Job[purgeArgs]) error {
-	site := job.Args.Site
-	for _, stage := range purgeStages() {
-		left, err := w.deleteStage(ctx, site, stage)
-		if err != nil {
-			return err
-		}
-		if left > 0 {
-			return jobs.Snooze(purgePoll)
-		}
-	}
-	if err := w.deleteCopies(ctx, site); err != nil {
-		return w.core.outcome(err, job.CreatedAt)
-	}
-	if err := w.core.DB.Write(ctx, func(tx dbschema.Tx) error { return w.Forget(ctx, tx, site) }); err != nil {
-		return err
-	}
-	return w.drop(ctx, site)
-}
-
-func (w purgeWorker) deleteStage(ctx context.Context, site ident.SiteID, kinds []sites.Kind) (left int, err error) {
-	err = w.core.internal(ctx, func(tx *Tx) error {
-		left = 0
-		rows, err := w.core.Index.AtSiteIn(tx.Tx, site, kinds...)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			left++
-			if err := tx.Delete(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return left, err
-}
-
-func (w purgeWorker) deleteCopies(ctx context.Context, site ident.SiteID) error {
-	for _, kind := range []sites.Kind{sites.SecurityGroup, sites.ServerGroup, sites.Keypair, sites.Image, sites.Flavor, sites.VolumeType} {
-		bound, err := w.core.Bindings.OfSite(ctx, site, kind)
-		if err != nil {
-			return err
-		}
-		for _, b := range bound {
-			if err := w.deleteCopy(ctx, b); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (w purgeWorker) deleteCopy(ctx context.Context, b *binding.Binding) error {
-	r, err := w.core.Index.Get(ctx, b.TopID)
-	if err != nil {
-		return ignoreNotFound(err)
-	}
-	return w.core.removeOne(ctx, r, b)
 }
 
 type projectGoneArgs struct {

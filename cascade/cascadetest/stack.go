@@ -48,6 +48,7 @@ type Stack struct {
 	Image    *image.Service
 	Volume   *volume.Service
 	Clouds   map[ident.SiteID]*emulator.Cloud
+	admins   map[ident.SiteID]sites.Credential // the clouds' own administrators
 }
 
 // Option changes how the stack is made.
@@ -59,6 +60,7 @@ type options struct {
 	settle  time.Duration
 	cloud   func(*emulator.Config)
 	idle    bool
+	tenancy sites.Tenancy
 }
 
 // OnDatabase uses a database that the test has opened, instead of SQLite in a file.
@@ -71,6 +73,9 @@ func Timeouts(call, settle time.Duration) Option {
 
 // Cloud changes the configuration of each emulated cloud.
 func Cloud(change func(*emulator.Config)) Option { return func(o *options) { o.cloud = change } }
+
+// As registers the sites under a tenancy: static and shared with the account of the ordinary user demo, project (the default) with the administrator's.
+func As(tenancy sites.Tenancy) Option { return func(o *options) { o.tenancy = tenancy } }
 
 // Idle leaves the jobs unworked: the test runs Jobs itself, or never.
 func Idle() Option { return func(o *options) { o.idle = true } }
@@ -85,7 +90,7 @@ func New(t testing.TB, names []ident.SiteID, opts ...Option) *Stack {
 	if o.db == nil {
 		o.db = dbtest.SQLite(t)
 	}
-	s := &Stack{DB: o.db, Clouds: map[ident.SiteID]*emulator.Cloud{}}
+	s := &Stack{DB: o.db, Clouds: map[ident.SiteID]*emulator.Cloud{}, admins: map[ident.SiteID]sites.Credential{}}
 	s.build(t, o)
 	if !o.idle {
 		s.Run(t)
@@ -119,7 +124,9 @@ func (s *Stack) build(t testing.TB, o options) {
 	cfg.Grace = time.Second
 	s.Jobs, err = jobs.New(s.DB, cfg, prometheus.NewRegistry(), log)
 	must(t, err)
-	late.Remover = cascade.NewSiteRemover(s.Core, homes.Forget)
+	remover := cascade.NewSiteRemover(s.Core, homes.Forget)
+	remover.DropFrom(s.Registry)
+	late.Remover = remover
 	addresses, err := ipam.New(ipam.Config{DB: s.DB})
 	must(t, err)
 	s.Network = network.New(network.Config{Core: s.Core, Placer: s.Placer, IPAM: addresses})
@@ -132,7 +139,7 @@ func (s *Stack) build(t testing.TB, o options) {
 	for _, register := range []func(){s.Network.Register, s.Image.Register, s.Volume.Register, s.Compute.Register} {
 		register()
 	}
-	must(t, errors.Join(s.Core.RegisterJobs(s.Jobs), s.Image.RegisterJobs(s.Jobs)))
+	must(t, errors.Join(s.Core.RegisterJobs(s.Jobs), s.Image.RegisterJobs(s.Jobs), remover.RegisterJobs(s.Jobs)))
 }
 
 // lateRemover stands for the remover that is made after the registry which needs it.
@@ -167,14 +174,33 @@ func (s *Stack) AddSite(t testing.TB, name ident.SiteID, o options) {
 	srv := httptest.NewServer(cloud)
 	t.Cleanup(srv.Close)
 	s.Clouds[name] = cloud
-	report, err := s.Registry.Add(t.Context(), registry.Spec{Name: name, Credential: sites.Credential{
-		AuthURL: srv.URL + "/identity/v3", Username: "admin", Password: cfg.AdminPassword, ProjectName: "admin",
-		UserDomainID: "default", ProjectDomainID: "default", Region: string(name),
-	}}, false)
+	account := func(user string, password ident.Secret) sites.Credential {
+		return sites.Credential{AuthURL: srv.URL + "/identity/v3", Username: user, Password: password, ProjectName: user,
+			UserDomainID: "default", ProjectDomainID: "default", Region: string(name)}
+	}
+	s.admins[name] = account("admin", cfg.AdminPassword)
+	own := s.admins[name]
+	if o.tenancy == sites.TenancyStatic || o.tenancy == sites.TenancyShared {
+		own = account("demo", cfg.DemoPassword)
+	}
+	report, err := s.Registry.Add(t.Context(), registry.Spec{Name: name, Credential: own, Tenancy: o.tenancy}, false)
 	if err != nil {
 		t.Fatalf("add site %s: %v (%+v)", name, err, report)
 	}
 	s.Adopt(t, name)
+}
+
+// GiveAccount gives a project an account of its own at a site of the tenancy static, in a project of that name.
+func (s *Stack) GiveAccount(t testing.TB, name ident.SiteID, project string) {
+	t.Helper()
+	cred := s.admins[name]
+	admin, err := openstack.New(openstack.Config{Site: name, Credential: cred})
+	must(t, err)
+	cred.Username, cred.ProjectName, cred.Password = project, project, "given-Secret-1"
+	_, _, err = admin.EnsureProject(t.Context(), project, "", cred.Password)
+	must(t, err)
+	_, err = s.Registry.SetProject(t.Context(), name, project, cred)
+	must(t, err)
 }
 
 // Adopt takes over what everybody at a site shares, as the inventory does after each probe.

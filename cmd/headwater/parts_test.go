@@ -20,7 +20,7 @@ func TestAdaptorsForget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAdaptors(defaultConfig().Sites, counts, slog.New(slog.DiscardHandler))
+	a := newAdaptors(defaultConfig().Sites, counts, nil, slog.New(slog.DiscardHandler))
 	old := a.limiter("east")
 	kept := a.limiter("east2")
 	for site, cred := range map[ident.SiteID]sites.Credential{"east": {Insecure: true}, "east2": {}} {

@@ -43,7 +43,7 @@ clouds:
 `
 
 // Each script runs the real program against a Top of its own. Beside
-// testscript's commands it has "top": hold KIND N, die, noadmin.
+// testscript's commands it has "top": hold KIND N, die, noadmin, refuse.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob("testdata/script/*.txt")
@@ -79,6 +79,8 @@ func steer(ts *testscript.TestScript, top *admintest.Top, args []string) {
 		top.Hold(map[sites.Kind]int{sites.Kind(args[1]): n})
 	case len(args) == 1 && args[0] == "die":
 		top.SetDead(true)
+	case len(args) == 1 && args[0] == "refuse":
+		top.Refuse()
 	case len(args) == 1 && args[0] == "noadmin":
 		top.TakeAdmin()
 	default:

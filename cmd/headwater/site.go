@@ -50,6 +50,7 @@ type site struct {
 		UserName    string `json:"user_name"`
 		ProjectName string `json:"project_name"`
 	} `json:"account"`
+	Removal   *removal  `json:"removal"`
 	Warnings  []string  `json:"warnings"`
 	ProbedAt  time.Time `json:"probed_at"`
 	CreatedAt time.Time `json:"created_at"`
@@ -103,7 +104,7 @@ func (s *site) status() string {
 func (s *site) fields() []table.Field {
 	f := s.Capacity.Figures
 	return []table.Field{
-		{Name: "Name", Value: s.Name}, {Name: "Status", Value: s.status()}, {Name: "Health", Value: s.Health.State},
+		{Name: "Name", Value: s.Name}, {Name: "Status", Value: s.status()}, {Name: "Removal", Value: s.Removal.text()}, {Name: "Health", Value: s.Health.State},
 		{Name: "Reason", Value: s.Health.Reason}, {Name: "Since", Value: s.Health.Since}, {Name: "Checked At", Value: s.Health.CheckedAt},
 		{Name: "Tenancy", Value: s.Tenancy}, {Name: "Region", Value: s.Region}, {Name: "Auth URL", Value: s.AuthURL},
 		{Name: "User", Value: s.Account.UserName}, {Name: "Project", Value: s.Account.ProjectName},

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +25,9 @@ func (o *operator) siteRemove() *cobra.Command {
 	c := &cobra.Command{
 		Use: "remove NAME", Short: "Take a site out", Args: argsOf(cobra.ExactArgs(1)),
 		Long: "A site at which Top holds nothing goes at once. For one that holds something say what becomes of it:\n" +
-			"--keep leaves it at the site, and Top forgets it; --purge deletes it there first, which takes its time.",
+			"--keep leaves it at the site, and Top forgets it; --purge deletes it there first, which takes its time.\n" +
+			"headwater site show tells what remains. A purge that failed because the site did not delete something ends with the reasons:\n" +
+			"--purge once more asks again, --keep leaves the rest where it is.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if keep && purge {
 				return run.Usage(errors.New("--keep and --purge contradict each other"))
@@ -41,6 +47,30 @@ func (o *operator) siteRemove() *cobra.Command {
 	return c
 }
 
+// removal is how far the purge of a site has come, as the API shows it.
+type removal struct {
+	JobID   int64          `json:"job_id"`
+	State   string         `json:"state"`
+	Remains map[string]int `json:"remains"`
+	Reason  string         `json:"reason"`
+}
+
+// text says it in a line; nothing of a site that is not being purged.
+func (r *removal) text() string {
+	if r == nil {
+		return ""
+	}
+	var held []string
+	for _, kind := range slices.Sorted(maps.Keys(r.Remains)) {
+		held = append(held, fmt.Sprintf("%s: %d", kind, r.Remains[kind]))
+	}
+	out := fmt.Sprintf("%s (job %d), remaining %s", r.State, r.JobID, cmp.Or(strings.Join(held, ", "), "nothing"))
+	if r.Reason != "" {
+		out += "; " + r.Reason
+	}
+	return out
+}
+
 func (o *operator) removeSite(c *cobra.Command, name string, query url.Values, wait bool) error {
 	api, err := o.client()
 	if err != nil {
@@ -51,18 +81,24 @@ func (o *operator) removeSite(c *cobra.Command, name string, query url.Values, w
 		return err
 	}
 	if !wait {
-		_, err = fmt.Fprintf(o.out, "site %s: the purge has begun; the site is gone when it is not listed any more\n", name)
+		_, err = fmt.Fprintf(o.out, "site %s: the purge has begun; headwater site show %[1]s tells how far it is, until the site is gone\n", name)
 		return err
 	}
 	ticker := time.NewTicker(waitPause)
 	defer ticker.Stop()
 	for {
-		err := api.Get(c.Context(), sitePath(name), nil, nil)
+		var got struct {
+			Site site `json:"site"`
+		}
+		err := api.Get(c.Context(), sitePath(name), nil, &got)
 		if client.IsStatus(err, http.StatusNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if r := got.Site.Removal; r != nil && r.State == "failed" {
+			return fmt.Errorf("site %s is not removed: %s", name, r.text())
 		}
 		select {
 		case <-c.Context().Done():

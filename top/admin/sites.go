@@ -6,6 +6,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/ident"
 	"github.com/headwater-cloud/headwater/sites/registry"
@@ -28,7 +30,8 @@ func (h *Handler) siteRoutes(api huma.API) {
 	handle(api, huma.Operation{OperationID: "remove-site", Method: http.MethodDelete, Path: "/sites/{name}", Tags: tags, Summary: "Remove a site",
 		DefaultStatus: http.StatusNoContent,
 		Description: "A site that holds nothing goes at once (204). One that does needs to be told what becomes of it: " +
-			"keep leaves the resources where they are and forgets them (204); purge deletes them first (202)."}, h.removeSite)
+			"keep leaves the resources where they are and forgets them (204); purge deletes them first (202), which removal of the site shows. " +
+			"Purge again asks again for what a site did not delete."}, h.removeSite)
 	handle(api, huma.Operation{OperationID: "probe-site", Method: http.MethodPost, Path: "/sites/{name}/probe", Tags: tags, Summary: "Probe a site again",
 		Description: "Reads what the site offers. When it offers less than before, nothing is stored and lost says what is gone, unless accept is given."}, h.probeSite)
 }
@@ -78,7 +81,32 @@ func (h *Handler) showSite(ctx context.Context, in *SiteName) (*siteOutput, erro
 	}
 	out := &siteOutput{}
 	out.Body.Site = operatorView(&site, true)
-	return out, nil
+	out.Body.Site.Removal, err = h.removal(ctx, &site)
+	return out, err
+}
+
+// removal tells of the newest purge of a site that is being removed.
+func (h *Handler) removal(ctx context.Context, site *registry.Site) (*removalView, error) {
+	if site.State != registry.Removing {
+		return nil, nil //nolint:nilnil // nothing to tell
+	}
+	list, err := h.cfg.Jobs.List(ctx, jobs.Filter{Kind: cascade.PurgeKind, ResourceID: cascade.PurgeResource(site.Name), Limit: 1})
+	if err != nil || len(list) == 0 || list[0].CreatedAt.Before(site.Created) { // one of an earlier site of the name
+		return nil, err
+	}
+	held, err := h.cfg.Sites.Holdings(ctx, site.Name)
+	if err != nil {
+		return nil, err
+	}
+	purge := &list[0]
+	v := &removalView{JobID: int64(purge.ID), State: "working", Began: purge.CreatedAt, Remains: held, Reason: purge.LastError()}
+	if v.Remains == nil {
+		v.Remains = map[sites.Kind]int{}
+	}
+	if purge.State == jobs.Failed || purge.State == jobs.Cancelled {
+		v.State = "failed"
+	}
+	return v, nil
 }
 
 type addSiteInput struct {

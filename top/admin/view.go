@@ -50,6 +50,7 @@ type siteView struct {
 
 	Enabled      *bool               `json:"enabled,omitempty"`
 	State        string              `json:"state,omitempty" enum:"active,removing"`
+	Removal      *removalView        `json:"removal,omitempty" doc:"How far the purge of a site in state removing has come."`
 	Tenancy      string              `json:"tenancy,omitempty" enum:"project,static,shared"`
 	Region       string              `json:"region,omitempty" doc:"The region in the site's own catalog."`
 	AuthURL      string              `json:"auth_url,omitempty"`
@@ -60,6 +61,15 @@ type siteView struct {
 	ProbedAt     *time.Time          `json:"probed_at,omitempty"`
 	CreatedAt    *time.Time          `json:"created_at,omitempty"`
 	UpdatedAt    *time.Time          `json:"updated_at,omitempty"`
+}
+
+// removalView is how far the purge of a site has come.
+type removalView struct {
+	JobID   int64              `json:"job_id" doc:"The newest job of the purge: /jobs/{id}."`
+	State   string             `json:"state" enum:"working,failed" doc:"Working until all is gone. Failed: the site did not delete what remains; remove the site again with purge, which asks again, or with keep, which leaves it there."`
+	Began   time.Time          `json:"began_at"`
+	Remains map[sites.Kind]int `json:"remains" doc:"What Top still has at the site, by kind."`
+	Reason  string             `json:"reason,omitempty" doc:"What the site did not delete at the last attempt, and why."`
 }
 
 type healthView struct {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/audit"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/dbschema/dbtest"
@@ -44,6 +45,7 @@ type Top struct {
 	held    map[sites.Kind]int
 	dead    bool
 	noAdmin bool
+	refuse  bool
 }
 
 // New starts a Top that ends with the test.
@@ -102,6 +104,13 @@ func (t *Top) SetDead(dead bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.dead = dead
+}
+
+// Refuse lets every purge that begins from now on fail at once.
+func (t *Top) Refuse() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refuse = true
 }
 
 // TakeAdmin takes the administrator's rights from the sites' accounts.
@@ -172,7 +181,33 @@ func (r remover) Holdings(dbschema.Tx, ident.SiteID) (map[sites.Kind]int, error)
 }
 
 func (remover) Forget(context.Context, dbschema.Tx, ident.SiteID) error { return nil }
-func (remover) Purge(context.Context, dbschema.Tx, ident.SiteID) error  { return nil }
+
+// Purge inserts the job of a purge, which nobody works.
+func (r remover) Purge(ctx context.Context, tx dbschema.Tx, site ident.SiteID) error {
+	r.top.mu.Lock()
+	refuse := r.top.refuse
+	r.top.mu.Unlock()
+	o := jobs.Options{ResourceID: cascade.PurgeResource(site)}
+	if refuse { // a job whose dependency was cancelled is failed from the start, with that as its reason
+		id, err := jobs.Insert(ctx, tx, Job{}, jobs.Options{})
+		if err == nil {
+			err = jobs.CancelJob(tx, id)
+		}
+		if err != nil {
+			return err
+		}
+		o.After = []jobs.ID{id}
+	}
+	_, err := jobs.Insert(ctx, tx, purge{site}, o)
+	return err
+}
+
+type purge struct {
+	Site ident.SiteID `json:"site"`
+}
+
+// Kind returns that of the real one.
+func (purge) Kind() string { return cascade.PurgeKind }
 
 // account is a session at a site that exists in memory.
 type account struct {
