@@ -34,7 +34,7 @@ func list(on *gorm.DB, q Query) ([]*Resource, error) {
 	}
 	if q.Marker != "" {
 		var err error
-		if base, err = after(on, base, keys, q.Marker); err != nil {
+		if base, err = after(scoped(on, q), base, keys, q.Marker); err != nil {
 			return nil, err
 		}
 	}
@@ -80,7 +80,8 @@ func (s *Store) Promises(ctx context.Context, kind sites.Kind) ([]Promise, error
 	return out, nil
 }
 
-func filtered(on *gorm.DB, q Query) *gorm.DB {
+// scoped are the rows of q's kind that its project may see at all.
+func scoped(on *gorm.DB, q Query) *gorm.DB {
 	db := on.Where("kind = ?", string(q.Kind))
 	switch {
 	case q.AllProjects && !q.Shared:
@@ -94,6 +95,11 @@ func filtered(on *gorm.DB, q Query) *gorm.DB {
 	default:
 		db = db.Where("project_id = ?", q.Project)
 	}
+	return db
+}
+
+func filtered(on *gorm.DB, q Query) *gorm.DB {
+	db := scoped(on, q)
 	for f, values := range q.In {
 		values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !storable(v) })
 		if len(values) == 1 {
@@ -132,13 +138,14 @@ func sortKeys(keys []Sort) []Sort {
 }
 
 // after keeps the rows behind the marker row in the order of keys: the usual
-// expansion (a > A) or (a = A and b > B) or ..., with each key's own direction.
-func after(on, db *gorm.DB, keys []Sort, marker ident.TopID) (*gorm.DB, error) {
+// expansion (a > A) or (a = A and b > B) or ..., with each key's own direction. The marker is one of seen: a row that was
+// deleted or changed since the page before may be one, another project's may not, not even to tell that it is there.
+func after(seen, db *gorm.DB, keys []Sort, marker ident.TopID) (*gorm.DB, error) {
 	if !storable(string(marker)) {
 		return nil, fault.New(fault.BadRequest, "cascade/index.List", "marker not found")
 	}
 	row := map[string]any{}
-	if err := on.Model(&dbschema.Resource{}).Where("id = ?", string(marker)).Limit(1).Find(&row).Error; err != nil {
+	if err := seen.Model(&dbschema.Resource{}).Where("id = ?", string(marker)).Limit(1).Find(&row).Error; err != nil {
 		return nil, fmt.Errorf("read marker: %w", err)
 	}
 	if len(row) == 0 {
