@@ -71,6 +71,7 @@ func (IdentityGroupUser) TableName() string { return "identity_group_users" }
 // IdentityRole is a row of table identity_roles. Written by cascade/identity.
 type IdentityRole struct {
 	ID          string `gorm:"primaryKey"`
+	DomainID    string // "" for a global role
 	Name        string
 	Description string
 	Extra       string

@@ -54,7 +54,7 @@ func (s *Store) ensureProject(ctx context.Context, name, description string) (Pr
 
 // ensureAdmin makes the user and gives the roles in one transaction, so that a crash leaves no admin without power.
 func (s *Store) ensureAdmin(ctx context.Context, project Project, password ident.Secret) error {
-	roles, err := s.Roles(ctx, RoleAdmin)
+	roles, err := s.Roles(ctx, RoleFilter{Name: RoleAdmin})
 	if err != nil || len(roles) == 0 {
 		return fmt.Errorf("read role admin: %w", err)
 	}
@@ -94,7 +94,7 @@ func (s *Store) EnsureMember(ctx context.Context, project, user string, password
 	if err != nil {
 		return "", "", err
 	}
-	roles, err := s.Roles(ctx, role)
+	roles, err := s.Roles(ctx, RoleFilter{Name: role})
 	if err != nil {
 		return "", "", err
 	}

@@ -209,6 +209,7 @@ type Group struct {
 // Role is a name that rules ask for.
 type Role struct {
 	ID, Name, Description string
+	DomainID              string // "" for a global role; a role of a domain can be assigned and never counts, since nothing implies it or is implied by it
 	Extra                 Extra
 }
 

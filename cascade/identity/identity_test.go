@@ -99,7 +99,7 @@ func (w *world) valid(i *Issued) bool {
 
 func (w *world) role(name string) string {
 	w.t.Helper()
-	roles, err := w.Roles(w.t.Context(), name)
+	roles, err := w.Roles(w.t.Context(), RoleFilter{Name: name})
 	if err != nil || len(roles) != 1 {
 		w.t.Fatalf("role %s: %v %v", name, roles, err)
 	}

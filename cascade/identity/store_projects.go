@@ -146,6 +146,7 @@ func (s *Store) DeleteDomain(ctx context.Context, id string) error {
 			"DELETE FROM identity_assignments WHERE actor_kind = 'group' AND actor_id IN (SELECT id FROM identity_groups WHERE domain_id = ?)",
 			"DELETE FROM identity_assignments WHERE target_kind = 'domain' AND target_id = ?",
 			"DELETE FROM identity_groups WHERE domain_id = ?",
+			"DELETE FROM identity_roles WHERE domain_id = ?",
 			"DELETE FROM identity_users WHERE domain_id = ?",
 			"DELETE FROM identity_domains WHERE id = ?",
 		} {

@@ -25,13 +25,14 @@ const actorSQL = "((actor_kind = 'user' AND actor_id = ?) OR (actor_kind = 'grou
 var implied = map[string]string{RoleAdmin: RoleMember, RoleMember: RoleReader}
 
 func toRole(r dbschema.IdentityRole) Role {
-	return Role{ID: r.ID, Name: r.Name, Description: r.Description, Extra: decodeExtra(r.Extra)}
+	return Role{ID: r.ID, DomainID: r.DomainID, Name: r.Name, Description: r.Description, Extra: decodeExtra(r.Extra)}
 }
 
 // Implied returns the name of the role that the named one brings with it, or "".
 func Implied(role string) string { return implied[role] }
 
-// CreateRole makes a role. Only admin, member and reader mean something to Top unless its policy is configured.
+// CreateRole makes a role, of its domain if it names one. Only the global roles admin, member and reader mean something to Top unless its policy is
+// configured.
 func (s *Store) CreateRole(ctx context.Context, r Role) (Role, error) {
 	if err := checkName("role", r.Name, maxName); err != nil {
 		return Role{}, err
@@ -43,8 +44,15 @@ func (s *Store) CreateRole(ctx context.Context, r Role) (Role, error) {
 	if err != nil {
 		return Role{}, err
 	}
-	row := dbschema.IdentityRole{ID: newID(), Name: r.Name, Description: r.Description, Extra: extra, CreatedAt: s.stamp()}
-	err = s.db.Write(ctx, func(tx dbschema.Tx) error { return tx.Gorm().Create(&row).Error })
+	row := dbschema.IdentityRole{ID: newID(), DomainID: r.DomainID, Name: r.Name, Description: r.Description, Extra: extra, CreatedAt: s.stamp()}
+	err = s.db.Write(ctx, func(tx dbschema.Tx) error {
+		if row.DomainID != "" {
+			if _, err := first[dbschema.IdentityDomain](tx.Gorm().Where("id = ?", row.DomainID), "domain", row.DomainID); err != nil {
+				return err
+			}
+		}
+		return tx.Gorm().Create(&row).Error
+	})
 	return toRole(row), stored(err, "role", r.Name)
 }
 
@@ -54,11 +62,14 @@ func (s *Store) Role(ctx context.Context, id string) (Role, error) {
 	return toRole(row), err
 }
 
-// Roles returns the roles, by name; with a name, the one of that name.
-func (s *Store) Roles(ctx context.Context, name string) ([]Role, error) {
-	on := s.db.Read(ctx).Order("name")
-	if name != "" {
-		on = on.Where("name = ?", name)
+// RoleFilter selects roles: the global ones, or those of one domain; an empty Name selects all of them.
+type RoleFilter struct{ Name, DomainID string }
+
+// Roles returns the selected roles, by name.
+func (s *Store) Roles(ctx context.Context, f RoleFilter) ([]Role, error) {
+	on := s.db.Read(ctx).Order("name").Where("domain_id = ?", f.DomainID)
+	if f.Name != "" {
+		on = on.Where("name = ?", f.Name)
 	}
 	return all(on, "roles", toRole)
 }
@@ -74,7 +85,7 @@ func (s *Store) UpdateRole(ctx context.Context, id string, c Changed) (Role, err
 		if row, err = first[dbschema.IdentityRole](tx.Gorm().Where("id = ?", id), "role", id); err != nil {
 			return err
 		}
-		if c.Name != nil && *c.Name != row.Name && builtIn(row.Name) {
+		if c.Name != nil && *c.Name != row.Name && builtIn(row) {
 			return forbidden("The role %s cannot be renamed: Top's rules ask for it.", row.Name)
 		}
 		if row.Extra, err = mergeExtra(row.Extra, c.Extra); err != nil {
@@ -94,14 +105,16 @@ func (s *Store) DeleteRole(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if builtIn(row.Name) {
+		if builtIn(row) {
 			return forbidden("The role %s cannot be deleted: Top's rules ask for it.", row.Name)
 		}
 		return tx.Gorm().Delete(&row).Error
 	})
 }
 
-func builtIn(role string) bool { return role == RoleAdmin || role == RoleMember || role == RoleReader }
+func builtIn(r dbschema.IdentityRole) bool {
+	return r.DomainID == "" && (r.Name == RoleAdmin || r.Name == RoleMember || r.Name == RoleReader)
+}
 
 // Assignment gives a role to a user or a group, in a project or a domain: one of each pair is set.
 type Assignment struct {
@@ -146,7 +159,27 @@ func assign(tx dbschema.Tx, a Assignment) error {
 	if err := assignable(tx, row); err != nil {
 		return err
 	}
+	if err := sameDomain(tx, a); err != nil {
+		return err
+	}
 	return tx.Gorm().Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error
+}
+
+// sameDomain refuses a role of one domain in a project of another (fault.Forbidden), as Keystone does.
+func sameDomain(tx dbschema.Tx, a Assignment) error {
+	if a.ProjectID == "" {
+		return nil
+	}
+	var n int64
+	err := tx.Gorm().Table("identity_roles").Where("id = ? AND domain_id <> '' AND domain_id <> (SELECT domain_id FROM identity_projects WHERE id = ?)",
+		a.RoleID, a.ProjectID).Count(&n).Error
+	if err != nil {
+		return fmt.Errorf("read role: %w", err)
+	}
+	if n > 0 {
+		return forbidden("Project %s must be in the same domain as the role %s being assigned.", a.ProjectID, a.RoleID)
+	}
+	return nil
 }
 
 // tables says where the things lie that an assignment names.
@@ -254,10 +287,10 @@ func (s *Store) members(ctx context.Context) (map[string][]string, error) {
 	return out, nil
 }
 
-// roleNames returns every role's name by id.
+// roleNames returns every global role's name by id: a role of a domain, whatever its name, opens nothing.
 func (s *Store) roleNames(ctx context.Context) (map[string]string, error) {
 	var rows []dbschema.IdentityRole
-	if err := s.db.Read(ctx).Select("id", "name").Find(&rows).Error; err != nil {
+	if err := s.db.Read(ctx).Where("domain_id = ''").Select("id", "name").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list roles: %w", err)
 	}
 	out := make(map[string]string, len(rows))
@@ -285,7 +318,8 @@ func (s *Store) rolesOf(ctx context.Context, userID, targetKind, targetID string
 	return expand(ids, names), nil
 }
 
-// expand adds to roles those that they imply and returns all, by name. Names holds every role's name by id.
+// expand adds to roles those that they imply and returns all, by name. Names holds every global role's
+// name by id; the other roles are left out, as Keystone leaves roles of a domain out of tokens.
 func expand(ids []string, names map[string]string) []Ref {
 	byName := make(map[string]string, len(names))
 	for id, name := range names {

@@ -126,6 +126,15 @@ func TestGophercloudServers(t *testing.T) {
 		return err, gophercloud.ResponseCodeIs(err, 404)
 	})
 	check("delete keypair", keypairs.Delete(ctx, c, "k", nil).ExtractErr())
+	// Terraform replaces a keypair, and every server that has it, when the key that it reads is not the file it
+	// imported: the line's end was cut off.
+	imported, err := keypairs.Create(ctx, c, keypairs.CreateOpts{Name: "file", PublicKey: key.PublicKey + "\n"}).Extract()
+	if err != nil || imported.PublicKey != key.PublicKey+"\n" || imported.Fingerprint != key.Fingerprint {
+		t.Errorf("imported keypair: %+v, %v", imported, err)
+	}
+	if again, err := keypairs.Get(ctx, c, "file", nil).Extract(); err != nil || again.PublicKey != key.PublicKey+"\n" {
+		t.Errorf("keypair read again: %+v, %v", again, err)
+	}
 	check("delete group", servergroups.Delete(ctx, c, grp.ID).ExtractErr())
 }
 

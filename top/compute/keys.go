@@ -4,7 +4,6 @@ import (
 	"hash/fnv"
 	"net/http"
 	"regexp"
-	"strings"
 
 	engine "github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -111,7 +110,7 @@ func createKeypair(k *call) error {
 	if user, err = k.keyUser(user); err != nil {
 		return err
 	}
-	p, private, err := k.h.service.CreateKeypair(k.ctx(), k.caller, user, *name, kind, strings.TrimSpace(public))
+	p, private, err := k.h.service.CreateKeypair(k.ctx(), k.caller, user, *name, kind, public)
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func (n *namer) read(ctx context.Context, kind, id string) (name, domain string,
 	switch kind {
 	case "role":
 		r, err := n.store.Role(ctx, id)
-		return r.Name, "", err
+		return r.Name, r.DomainID, err
 	case "user":
 		u, err := n.store.User(ctx, id)
 		return u.Name, u.DomainID, err

@@ -12,6 +12,10 @@ import (
 	"github.com/headwater-cloud/headwater/top/auth"
 )
 
+// zonelessForm is how Keystone shows the end of an application credential: unlike
+// a token's it has no zone, and gophercloud cannot read it with one.
+const zonelessForm = "2006-01-02T15:04:05.000000"
+
 // credentialView shows an application credential; roles carries every role by id.
 func (h *Handler) credentialView(c echo.Context, roles map[string]string) func(identity.Credential) object {
 	return func(a identity.Credential) object {
@@ -27,14 +31,14 @@ func (h *Handler) credentialView(c echo.Context, roles map[string]string) func(i
 			"links": object{"self": h.link(c, "users", a.UserID, "application_credentials", a.ID)},
 		}
 		if a.ExpiresAt != nil {
-			o["expires_at"] = stamp(*a.ExpiresAt)
+			o["expires_at"] = a.ExpiresAt.UTC().Format(zonelessForm)
 		}
 		return o
 	}
 }
 
 func (h *Handler) roleNames(c echo.Context) (map[string]string, error) {
-	list, err := h.store.Roles(c.Request().Context(), "")
+	list, err := h.store.Roles(c.Request().Context(), identity.RoleFilter{})
 	names := map[string]string{}
 	for _, r := range list {
 		names[r.ID] = r.Name

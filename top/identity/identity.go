@@ -69,9 +69,9 @@ func (h *Handler) link(c echo.Context, path ...string) string {
 // object is a JSON object in the making.
 type object = map[string]any
 
-// list answers with a collection in Keystone's form. There are no pages, as in Keystone's own SQL driver.
+// list answers with a collection in Keystone's form, less what an inexact filter of the query leaves out. There are no pages, as in Keystone's own SQL driver.
 func (h *Handler) list(c echo.Context, name string, items []object) error {
-	if items == nil {
+	if items = named(c.QueryParams(), items); items == nil {
 		items = []object{}
 	}
 	self := h.base(c) + "/identity" + h.below(c)

@@ -51,7 +51,7 @@ func (h *Handler) listProjects(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.list(c, "projects", views(list, h.projectView(c)))
+	return h.list(c, "projects", views(tagged(c, list), h.projectView(c)))
 }
 
 // createProject handles POST /v3/projects.

@@ -10,8 +10,12 @@ import (
 
 func (h *Handler) roleView(c echo.Context) func(identity.Role) object {
 	return func(r identity.Role) object {
+		var domain any // null for a global role
+		if r.DomainID != "" {
+			domain = r.DomainID
+		}
 		return withExtra(r.Extra, object{
-			"id": r.ID, "name": r.Name, "domain_id": nil, "description": r.Description,
+			"id": r.ID, "name": r.Name, "domain_id": domain, "description": r.Description,
 			"options": object{}, "links": object{"self": h.link(c, "roles", r.ID)},
 		})
 	}
@@ -29,10 +33,7 @@ func (h *Handler) listRoles(c echo.Context) error {
 	if err := require(c, "identity:list_roles"); err != nil {
 		return err
 	}
-	if c.QueryParam("domain_id") != "" {
-		return h.list(c, "roles", nil) // every role is global
-	}
-	list, err := h.store.Roles(c.Request().Context(), c.QueryParam("name"))
+	list, err := h.store.Roles(c.Request().Context(), identity.RoleFilter{Name: c.QueryParam("name"), DomainID: c.QueryParam("domain_id")})
 	if err != nil {
 		return err
 	}
@@ -48,10 +49,7 @@ func (h *Handler) createRole(c echo.Context) error {
 	if err := require(c, "identity:create_role"); err != nil {
 		return err
 	}
-	r := identity.Role{Name: or(f.text("name"), ""), Description: or(f.text("description"), "")}
-	if domain := f.text("domain_id"); domain != nil && *domain != "" {
-		return notOffered("Roles of one domain are not offered: every role is global.")
-	}
+	r := identity.Role{Name: or(f.text("name"), ""), DomainID: or(f.text("domain_id"), ""), Description: or(f.text("description"), "")}
 	if r.Extra, err = f.rest(); err != nil {
 		return err
 	}
@@ -78,6 +76,11 @@ func (h *Handler) updateRole(c echo.Context) error {
 		return err
 	}
 	change := identity.Changed{Name: f.text("name"), Description: f.text("description")}
+	if domain := f.text("domain_id"); domain != nil {
+		if r, err := h.store.Role(c.Request().Context(), c.Param("role")); err != nil || r.DomainID != *domain {
+			return orElse(err, badRequest("A role cannot be moved to another domain."))
+		}
+	}
 	if change.Extra, err = f.rest(); err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func (h *Handler) deleteRole(c echo.Context) error {
 
 // inference pairs a role with what it implies.
 func (h *Handler) inferences(c echo.Context) ([]object, error) {
-	list, err := h.store.Roles(c.Request().Context(), "")
+	list, err := h.store.Roles(c.Request().Context(), identity.RoleFilter{})
 	if err != nil {
 		return nil, err
 	}
