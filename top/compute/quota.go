@@ -2,11 +2,8 @@ package compute
 
 import (
 	"strconv"
-	"time"
 
-	engine "github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/quota"
-	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
 
@@ -177,111 +174,4 @@ func showLimits(k *call) error {
 		}
 	}
 	return k.ok(object{"limits": object{"rate": []object{}, "absolute": abs}})
-}
-
-// usage is what one project's servers used in a period.
-func (k *call) usage(list []*engine.Server, project string, start, stop time.Time, detailed bool) object {
-	var hours, cores, ram, disk float64
-	items := []object{}
-	for _, one := range list {
-		from, to := one.CreatedAt, one.DeletedAt
-		if !one.LaunchedAt.IsZero() {
-			from = one.LaunchedAt
-		}
-		ended := to
-		if to.IsZero() || to.After(stop) {
-			to = stop
-		}
-		if from.Before(start) {
-			from = start
-		}
-		h := to.Sub(from).Hours()
-		if h <= 0 || one.ProjectID != project {
-			continue
-		}
-		hours, cores, ram, disk = hours+h, cores+h*float64(one.Spec.VCPUs), ram+h*float64(one.Spec.RAM), disk+h*float64(one.Spec.Disk)
-		state := engine.VMState(one.Resource)
-		if !ended.IsZero() {
-			state = "terminated"
-		}
-		items = append(items, object{
-			"instance_id": one.ID, "name": one.Name, "hours": h, "tenant_id": project, "flavor": one.Spec.FlavorName, "vcpus": one.Spec.VCPUs,
-			"memory_mb": one.Spec.RAM, "local_gb": one.Spec.Disk + one.Spec.Ephemeral, "started_at": wire.Micros(one.CreatedAt), "ended_at": wire.Micros(ended),
-			"state": state, "uptime": int64(k.h.now().Sub(one.CreatedAt).Seconds()),
-		})
-	}
-	o := object{
-		"tenant_id": project, "start": wire.Micros(start), "stop": wire.Micros(stop), "total_hours": hours, "total_vcpus_usage": cores,
-		"total_memory_mb_usage": ram, "total_local_gb_usage": disk,
-	}
-	if detailed {
-		o["server_usages"] = items
-	}
-	return o
-}
-
-// period reads start and end, by default the last four weeks as clients show them.
-func (k *call) period() (start, stop time.Time, err error) {
-	stop = k.h.now().UTC()
-	start = stop.AddDate(0, 0, -28)
-	for key, to := range map[string]*time.Time{"start": &start, "end": &stop} {
-		if text := k.QueryParam(key); text != "" {
-			if *to, err = parseTime(text); err != nil {
-				return start, stop, wire.BadRequest("Invalid %s time: %.50s", key, text)
-			}
-		}
-	}
-	if stop.Before(start) {
-		err = wire.BadRequest("Invalid start time. The start time cannot occur after the end time.")
-	}
-	return start, stop, err
-}
-
-func showUsage(k *call) error {
-	project := k.Param("id")
-	if err := k.who.Require("get_usage", project); err != nil {
-		return err
-	}
-	start, stop, err := k.period()
-	if err != nil {
-		return err
-	}
-	list, err := k.h.service.Census(k.ctx(), project)
-	if err != nil {
-		return err
-	}
-	u := k.usage(list, project, start, stop, true)
-	if len(u["server_usages"].([]object)) == 0 {
-		u = object{}
-	}
-	return k.ok(object{"tenant_usage": u})
-}
-
-func listUsage(k *call) error {
-	if !k.caller.Admin() {
-		return fault.New(fault.Forbidden, "top/compute", "Policy doesn't allow os_compute_api:os-simple-tenant-usage:list to be performed.")
-	}
-	start, stop, err := k.period()
-	if err != nil {
-		return err
-	}
-	list, err := k.h.service.Census(k.ctx(), "")
-	if err != nil {
-		return err
-	}
-	out := []object{}
-	for i := 0; i < len(list); {
-		j := i
-		for j < len(list) && list[j].ProjectID == list[i].ProjectID {
-			j++
-		}
-		if u := k.usage(list[i:j], list[i].ProjectID, start, stop, true); len(u["server_usages"].([]object)) > 0 {
-			if k.QueryParam("detailed") != "1" {
-				delete(u, "server_usages")
-			}
-			out = append(out, u)
-		}
-		i = j
-	}
-	return k.ok(object{"tenant_usages": out})
 }
