@@ -34,6 +34,10 @@ func (h *Handler) Routes(g *echo.Group) {
 	v2.PUT("/images/:image/members/:member", h.answerMember)
 	v2.DELETE("/images/:image/members/:member", h.removeMember, noBody)
 	v2.GET("/schemas/:name", h.schema)
+	v2.GET("/schemas/metadefs/:name", metadefSchema)
+	v2.GET("/metadefs/namespaces", noNamespaces)
+	v2.POST("/metadefs/namespaces", refuseMetadefs)
+	v2.GET("/metadefs/resource_types", noResourceTypes)
 	v2.GET("/info/import", h.importInfo)
 	v2.GET("/info/stores", h.storesInfo)
 }

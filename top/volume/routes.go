@@ -62,4 +62,5 @@ func (h *Handler) register(g *echo.Group) {
 	g.GET("/os-services", h.services)
 	g.GET("/scheduler-stats/get_pools", h.pools)
 	g.GET("/extensions", h.extensions)
+	registerAbsent(g)
 }

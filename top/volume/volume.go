@@ -75,7 +75,12 @@ func version(c echo.Context) wire.Version {
 func ownProject(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		caller := auth.From(c).Caller()
-		if c.Param("project") != caller.ProjectID && !caller.Admin() {
+		if project := c.Param("project"); project == caller.ProjectID {
+			return next(c)
+		} else if !projectForm.MatchString(project) {
+			return fault.New(fault.NotFound, "top/volume", "The resource could not be found.") // a path without a project that does not exist
+		}
+		if !caller.Admin() {
 			return wire.BadRequest("Malformed request url")
 		}
 		return next(c)
@@ -165,11 +170,6 @@ func (h *Handler) pools(c echo.Context) error {
 		out = append(out, pool)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"pools": out})
-}
-
-// extensions handles GET /extensions.
-func (h *Handler) extensions(c echo.Context) error {
-	return c.JSON(http.StatusOK, map[string]any{"extensions": []any{}})
 }
 
 // refused is the answer to what volumes at Top cannot do, in one sentence.
