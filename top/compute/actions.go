@@ -54,6 +54,8 @@ var serverActions = map[string]serverAction{
 	"os-getMKSConsole":    {rule: "get_console", first: 8, last: 8, serve: oldConsole("mks")},
 	"addSecurityGroup":    {serve: group((*engine.Service).AddGroup)},
 	"removeSecurityGroup": {serve: group((*engine.Service).RemoveGroup)},
+	"addFloatingIp":       {last: lastFloating, serve: addFloatingIP},
+	"removeFloatingIp":    {last: lastFloating, serve: removeFloatingIP},
 	"os-migrate":          {rule: "migrate_server", serve: noMigration},
 	"migrate":             {rule: "migrate_server", serve: noMigration},
 	"os-migrateLive":      {rule: "migrate_server", serve: noMigration},

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	engine "github.com/headwater-cloud/headwater/cascade/compute"
-	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
@@ -274,35 +273,4 @@ func showAction(k *call) error {
 		}
 	}
 	return fault.New(fault.NotFound, "top/compute", "Action %s not found", k.Param("request"))
-}
-
-// Until 2.35 Nova passed security groups on from Neutron; the client's "server add security group" still asks here.
-
-func groupProxyView(g *index.Resource) object {
-	return object{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": g.ProjectID, "rules": []object{}}
-}
-
-func listGroupProxy(k *call) error {
-	list, err := k.h.service.SecurityGroups(k.ctx(), k.caller)
-	if err != nil {
-		return err
-	}
-	out := []object{}
-	for _, g := range list {
-		out = append(out, groupProxyView(g))
-	}
-	return k.ok(object{"security_groups": out})
-}
-
-func showGroupProxy(k *call) error {
-	list, err := k.h.service.SecurityGroups(k.ctx(), k.caller)
-	if err != nil {
-		return err
-	}
-	for _, g := range list {
-		if string(g.ID) == k.id() {
-			return k.ok(object{"security_group": groupProxyView(g)})
-		}
-	}
-	return fault.New(fault.NotFound, "top/compute", "Security group %s not found.", k.id())
 }

@@ -22,7 +22,7 @@ const (
 
 // routes is every route below /v2.1 and /v2.1/PROJECT.
 func routes() []route {
-	return []route{
+	list := []route{
 		{get, "/extensions", "get_extension", listExtensions},
 		{get, "/extensions/:id", "get_extension", showExtension},
 
@@ -102,6 +102,12 @@ func routes() []route {
 		{get, "/os-hypervisors/:id/uptime", "get_hypervisor", until(87, uptime)},
 		{get, "/os-hypervisors/:id/search", "get_hypervisor", until(52, searchHypervisors(false))},
 		{get, "/os-hypervisors/:id/servers", "get_hypervisor", until(52, searchHypervisors(true))},
+		{get, "/os-hosts", "get_hypervisor", until(lastHosts, listHosts)},
+		{get, "/os-hosts/:id", "get_hypervisor", until(lastHosts, showHost)},
+		{put, "/os-hosts/:id", "get_hypervisor", until(lastHosts, updateHost)},
+		{get, "/os-hosts/:id/startup", "get_hypervisor", until(lastHosts, powerHost)},
+		{get, "/os-hosts/:id/shutdown", "get_hypervisor", until(lastHosts, powerHost)},
+		{get, "/os-hosts/:id/reboot", "get_hypervisor", until(lastHosts, powerHost)},
 		{get, "/os-services", "get_service", listServices},
 		{put, "/os-services/:id", "update_service", fixedHosts},
 		{del, "/os-services/:id", "delete_service", fixedHosts},
@@ -122,12 +128,41 @@ func routes() []route {
 		{get, "/os-simple-tenant-usage", "get_usage", listUsage},
 		{get, "/os-simple-tenant-usage/:id", "get_usage", showUsage},
 
-		{get, "/os-security-groups", "get_security_group", until(35, listGroupProxy)},
-		{get, "/os-security-groups/:id", "get_security_group", until(35, showGroupProxy)},
-		{get, "/os-tenant-networks", "get_server", gone},
-		{get, "/os-networks", "get_server", gone},
-		{get, "/os-floating-ips", "get_server", gone},
+		// What other services took over; see proxy.go.
+		{get, "/images", "get_image", until(lastProxy, listImages(false))},
+		{get, "/images/detail", "get_image", until(lastProxy, listImages(true))},
+		{get, "/images/:id", "get_image", until(lastProxy, showImage)},
+		{del, "/images/:id", "delete_image", until(lastProxy, deleteImage)},
+		{get, "/images/:id/metadata", "get_image", until(lastImageMeta, listImageMeta)},
+		{post, "/images/:id/metadata", "update_image", until(lastImageMeta, writeImageMeta(false))},
+		{put, "/images/:id/metadata", "update_image", until(lastImageMeta, writeImageMeta(true))},
+		{get, "/images/:id/metadata/:key", "get_image", until(lastImageMeta, showImageMetum)},
+		{put, "/images/:id/metadata/:key", "update_image", until(lastImageMeta, putImageMetum)},
+		{del, "/images/:id/metadata/:key", "update_image", until(lastImageMeta, deleteImageMetum)},
+		{get, "/os-security-groups", "get_security_group", until(lastProxy, listGroupProxy)},
+		{post, "/os-security-groups", "create_security_group", until(lastProxy, createGroupProxy)},
+		{get, "/os-security-groups/:id", "get_security_group", until(lastProxy, showGroupProxy)},
+		{put, "/os-security-groups/:id", "update_security_group", until(lastProxy, updateGroupProxy)},
+		{del, "/os-security-groups/:id", "delete_security_group", until(lastProxy, remove(groupsPath))},
+		{post, "/os-security-group-rules", "create_security_group_rule", until(lastProxy, createRuleProxy)},
+		{del, "/os-security-group-rules/:id", "delete_security_group_rule", until(lastProxy, remove(rulesPath))},
+		{get, "/os-networks", "get_network", until(lastProxy, listOldNetworks)},
+		{get, "/os-networks/:id", "get_network", until(lastProxy, showOldNetwork)},
+		{get, "/os-tenant-networks", "get_network", until(lastProxy, listTenantNetworks)},
+		{get, "/os-tenant-networks/:id", "get_network", until(lastProxy, showTenantNetwork)},
+		{get, "/os-floating-ip-pools", "get_floatingip", until(lastProxy, listPools)},
+		{get, "/os-floating-ips", "get_floatingip", until(lastProxy, listFloatingIPs)},
+		{post, "/os-floating-ips", "create_floatingip", until(lastProxy, createFloatingIP)},
+		{get, "/os-floating-ips/:id", "get_floatingip", until(lastProxy, showFloatingIP)},
+		{del, "/os-floating-ips/:id", "delete_floatingip", until(lastProxy, deleteFloatingIP)},
 	}
+	for plural, o := range map[string]old{"/os-volumes": oldVolumes, "/os-snapshots": oldSnapshots} {
+		list = append(list,
+			route{get, plural, "get_" + o.singular, until(lastProxy, o.list)}, route{get, plural + "/detail", "get_" + o.singular, until(lastProxy, o.list)},
+			route{post, plural, "create_" + o.singular, until(lastProxy, o.create)}, route{get, plural + "/:id", "get_" + o.singular, until(lastProxy, o.show)},
+			route{del, plural + "/:id", "delete_" + o.singular, until(lastProxy, o.remove)})
+	}
+	return list
 }
 
 // Routes registers the service's routes on the group of its prefix, /compute.

@@ -63,30 +63,39 @@ func (h *Handler) version(c echo.Context) error {
 	return c.JSON(http.StatusOK, object{"version": h.versionDoc(c, true)})
 }
 
-// extensions are the ones that clients look for; all of Nova's are part of 2.1.
-var extensions = []string{
-	"os-availability-zone", "os-aggregates", "os-console-output", "os-consoles", "os-extended-volumes", "os-flavor-access", "os-flavor-extra-specs",
-	"os-hypervisors", "os-interface", "os-attach-interfaces", "os-instance-actions", "os-keypairs", "os-quota-sets", "os-rescue", "os-scheduler-hints",
-	"os-server-groups", "os-server-password", "os-services", "os-shelve", "os-simple-tenant-usage", "os-suspend-server", "os-pause-server",
-	"os-volume-attachments", "os-volumes", "os-user-data", "os-config-drive", "os-lock-server", "os-remote-consoles",
+// extensions are those of Nova's that Top serves, by alias with their names; all are part of 2.1.
+var extensions = [][2]string{
+	{"OS-DCF", "DiskConfig"}, {"OS-EXT-AZ", "ExtendedAvailabilityZone"}, {"OS-EXT-IMG-SIZE", "ImageSize"}, {"OS-EXT-SRV-ATTR", "ExtendedServerAttributes"},
+	{"OS-EXT-STS", "ExtendedStatus"}, {"OS-SCH-HNT", "SchedulerHints"}, {"OS-SRV-USG", "ServerUsage"}, {"os-access-ips", "AccessIPs"},
+	{"os-admin-actions", "AdminActions"}, {"os-admin-password", "AdminPassword"}, {"os-aggregates", "Aggregates"}, {"os-attach-interfaces", "AttachInterfaces"},
+	{"os-availability-zone", "AvailabilityZone"}, {"os-config-drive", "ConfigDrive"}, {"os-console-output", "ConsoleOutput"}, {"os-consoles", "Consoles"},
+	{"os-extended-volumes", "ExtendedVolumes"}, {"os-flavor-access", "FlavorAccess"}, {"os-flavor-extra-specs", "FlavorExtraSpecs"},
+	{"os-flavor-manage", "FlavorManage"}, {"os-floating-ip-pools", "FloatingIpPools"}, {"os-floating-ips", "FloatingIps"}, {"os-hosts", "Hosts"},
+	{"os-hypervisors", "Hypervisors"}, {"os-instance-actions", "InstanceActions"}, {"os-interface", "AttachInterfaces"}, {"os-keypairs", "Keypairs"},
+	{"os-lock-server", "LockServer"}, {"os-multiple-create", "MultipleCreate"}, {"os-networks", "Networks"}, {"os-pause-server", "PauseServer"},
+	{"os-quota-class-sets", "QuotaClasses"}, {"os-quota-sets", "Quotas"}, {"os-remote-consoles", "Consoles"}, {"os-rescue", "Rescue"},
+	{"os-scheduler-hints", "SchedulerHints"}, {"os-security-groups", "SecurityGroups"}, {"os-server-groups", "ServerGroups"},
+	{"os-server-password", "ServerPassword"}, {"os-services", "Services"}, {"os-shelve", "Shelve"}, {"os-simple-tenant-usage", "SimpleTenantUsage"},
+	{"os-suspend-server", "SuspendServer"}, {"os-tenant-networks", "OSTenantNetworks"}, {"os-user-data", "UserData"}, {"os-volume-attachments", "VolumeAttachmentUpdate"},
+	{"os-volumes", "Volumes"},
 }
 
-func extension(alias string) object {
-	return object{"alias": alias, "name": alias, "description": "Part of the API.", "namespace": "http://docs.openstack.org/compute/ext/fake_xml", "updated": "2014-12-03T00:00:00Z", "links": []object{}}
+func extension(e [2]string) object {
+	return object{"alias": e[0], "name": e[1], "description": "Part of the API.", "namespace": "http://docs.openstack.org/compute/ext/fake_xml", "updated": "2014-12-03T00:00:00Z", "links": []object{}}
 }
 
 func listExtensions(k *call) error {
 	out := make([]object, len(extensions))
-	for i, alias := range extensions {
-		out[i] = extension(alias)
+	for i, e := range extensions {
+		out[i] = extension(e)
 	}
 	return k.ok(object{"extensions": out})
 }
 
 func showExtension(k *call) error {
-	for _, alias := range extensions {
-		if alias == k.Param("id") {
-			return k.ok(object{"extension": extension(alias)})
+	for _, e := range extensions {
+		if e[0] == k.Param("id") {
+			return k.ok(object{"extension": extension(e)})
 		}
 	}
 	return errNoRoute
