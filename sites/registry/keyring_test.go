@@ -183,6 +183,36 @@ func TestKeyringAddsAtOnce(t *testing.T) {
 	}
 }
 
+// What was sealed opens again, for its own use and with its own key; and nothing else that a database holds does.
+func FuzzOpen(f *testing.F) {
+	k, _, err := OpenKeyring(filepath.Join(f.TempDir(), "keys"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	id, box, err := k.Seal([]byte("the credential"), "site east")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(id, box, "site east")
+	f.Add(id, box, "site west")
+	f.Add(id, box[:len(box)-1], "site east")
+	f.Add("0123456789abcdef", box, "site east")
+	f.Add(id, []byte{}, "")
+	f.Fuzz(func(t *testing.T, key string, sealed []byte, use string) {
+		plain, err := k.Open(key, sealed, use)
+		if own := key == id && bytes.Equal(sealed, box) && use == "site east"; own != (err == nil) || own && string(plain) != "the credential" {
+			t.Errorf("Open(%q, %x, %q) = %q %v", key, sealed, use, plain, err)
+		}
+		again, sealed2, err := k.Seal(sealed, use)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := k.Open(again, sealed2, use); err != nil || !bytes.Equal(plain, sealed) {
+			t.Errorf("%x sealed for %q opens as %x %v", sealed, use, plain, err)
+		}
+	})
+}
+
 func FuzzParseKeys(f *testing.F) {
 	f.Add([]byte("hwk1 0123456789abcdef " + strings.Repeat("A", 43) + "=\n"))
 	f.Add([]byte("# x\n\nhwk1 zz\n"))

@@ -158,6 +158,9 @@ func (h *Handler) findType(c echo.Context) (*index.Resource, error) {
 	if r, err := h.service.Find(c.Request().Context(), who.Caller(), sites.VolumeType, id); err == nil && volume.TypeVisible(who.Caller(), r) {
 		return r, nil
 	}
+	if id == "" { // FindType's word for no type at all
+		return nil, index.NotFound(sites.VolumeType, id)
+	}
 	r, err := h.service.FindType(c.Request().Context(), who.Caller(), id)
 	if fault.Is(err, fault.NotFound) && c.Param("id") == "default" {
 		err = fault.New(fault.NotFound, "top/volume.findType", "Default volume type can not be found.")
