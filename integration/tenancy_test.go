@@ -174,7 +174,7 @@ func (l *life) shared() {
 func (l *life) added(tenancy string) {
 	l.t.Helper()
 	said := l.headwater("site", "add", l.site, "--os-cloud", l.site+"-demo", "--tenancy", tenancy)
-	if !strings.Contains(said, tenancy) || !strings.Contains(said, "server create, show, list, delete and actions") {
+	if !strings.Contains(said, tenancy) || !strings.Contains(said, "server create, show, list, delete and actions") || !strings.Contains(said, "subnet list, show of an external network") {
 		l.t.Errorf("site add tells neither tenancy nor verbs:\n%s", said)
 	}
 	deadline := time.Now().Add(time.Minute)
@@ -219,10 +219,35 @@ func (l *life) begin() {
 	l.here("router", "create", n("r"))
 	l.here("router", "add", "subnet", n("r"), n("sub"))
 	l.here("router", "set", "--external-gateway", "public", n("r"))
+	l.gateway()
 	l.here("security", "group", "create", n("sg"))
 	l.here("security", "group", "rule", "create", "--protocol", "icmp", n("sg"))
 	l.here("port", "create", "--network", n("net"), "--security-group", n("sg"), n("port"))
 	l.here("keypair", "create", n("key"))
+}
+
+// gateway wants the router's way out told as the site itself tells it to an ordinary user, who does not see the subnet that it names.
+func (l *life) gateway() {
+	l.t.Helper()
+	var router struct {
+		Info struct {
+			Network string `json:"network_id"`
+			Fixed   []struct {
+				Subnet string `json:"subnet_id"`
+				IP     string `json:"ip_address"`
+			} `json:"external_fixed_ips"`
+		} `json:"external_gateway_info"`
+	}
+	l.as("alice", "router", "show", l.name("r"), "-f", "json").JSON(l.t, &router)
+	var public struct {
+		ID      string   `json:"id"`
+		Subnets []string `json:"subnets"`
+	}
+	l.as("alice", "--os-region-name", l.site, "network", "show", "public", "-f", "json").JSON(l.t, &public)
+	if fixed := router.Info.Fixed; router.Info.Network != public.ID || len(fixed) != 1 || fixed[0].IP == "" || !slices.Contains(public.Subnets, fixed[0].Subnet) {
+		l.t.Fatalf("the router's gateway is %+v, want an address in one of the subnets of %+v", router.Info, public)
+	}
+	l.as("alice", "subnet", "show", router.Info.Fixed[0].Subnet).Fails(l.t)
 }
 
 // boot boots the server by its zone.

@@ -66,8 +66,8 @@ type FlavorInfo struct {
 type ExternalNetwork struct {
 	ID      ident.BottomID `json:"id"`
 	Name    string         `json:"name"`
-	Subnets []Body         `json:"subnets,omitempty"`
-	Body    Body           `json:"body,omitempty"` // as the site showed it
+	Subnets []Body         `json:"subnets,omitempty"` // those that the account may not see have id and network_id only, no cidr
+	Body    Body           `json:"body,omitempty"`    // as the site showed it
 }
 
 // SharedNetwork is a network of a site that is not external and that others than its owner use: a provider network.

@@ -185,7 +185,7 @@ func (a *adoption) subnet(network ident.TopID, body sites.Body) error {
 	if err := overlay(&spec, fields); err != nil {
 		return err
 	}
-	spec.SiteAllocated = true
+	spec.SiteAllocated, spec.Unseen = true, spec.CIDR == ""
 	id := derived("external subnet", string(a.site), string(bottom))
 	r := &index.Resource{ID: id, Kind: sites.Subnet, Name: obj.Text("name"), State: index.Live, ParentID: network, Site: a.site}
 	if err := r.Encode(spec); err != nil {
@@ -223,6 +223,9 @@ func (a *adoption) record(r *index.Resource) error {
 	}
 	if err != nil {
 		return err
+	}
+	if r.Kind == sites.Subnet && old.State == index.Live && !Listed(r) && Listed(old) {
+		r.Name, r.Spec = old.Name, old.Spec // seen by an account with more rights, or before a list that came back short
 	}
 	next := *old
 	next.Name, next.State, next.Status, next.Spec, next.Observed = r.Name, index.Live, r.Status, r.Spec, r.Observed

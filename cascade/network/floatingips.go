@@ -31,7 +31,7 @@ func (s *Service) CreateFloatingIP(ctx context.Context, caller sites.Caller, f F
 		return nil, err
 	}
 	if spec.Subnet != "" {
-		sub, err := s.Find(ctx, caller, sites.Subnet, string(spec.Subnet))
+		sub, err := s.siteSubnet(ctx, caller, spec.Subnet)
 		if err != nil {
 			return nil, err
 		}

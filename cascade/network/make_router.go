@@ -170,7 +170,7 @@ func (routerMaker) Observe(ctx context.Context, r *index.Resource, at cascade.At
 	list := make([]any, len(fixed))
 	for i, ip := range fixed {
 		one := map[string]any{"ip_address": ip.IP}
-		if ip.Subnet != "" { // an ordinary account does not see another's subnet, and so Top does not know it
+		if ip.Subnet != "" { // Top does not know one that is newer than the last probe
 			one["subnet_id"] = string(ip.Subnet)
 		}
 		list[i] = one

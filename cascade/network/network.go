@@ -19,6 +19,7 @@ import (
 	"github.com/headwater-cloud/headwater/crosssite/ipam"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // Placer chooses sites and knows zones.
@@ -105,13 +106,33 @@ func (s *Service) Core() *cascade.Core { return s.core }
 // Find returns a row that the caller may see; the fault names the kind as Neutron does.
 func (s *Service) Find(ctx context.Context, caller sites.Caller, kind sites.Kind, id string) (*index.Resource, error) {
 	r, err := s.core.Index.Find(ctx, caller, kind, id)
+	return seen(r, kind, id, err)
+}
+
+// seen hides what Top itself knows by its id only: see SubnetSpec.Unseen.
+func seen(r *index.Resource, kind sites.Kind, id string, err error) (*index.Resource, error) {
+	if err == nil && kind == sites.Subnet && !Listed(r) {
+		r, err = nil, fault.New(fault.NotFound, "cascade/network", "subnet %s", id)
+	}
 	return r, notFound(kind, id, err)
+}
+
+// Listed reports whether lists show a subnet.
+func Listed(r *index.Resource) bool {
+	spec, err := SpecOf[SubnetSpec](r)
+	return err != nil || !spec.Unseen
+}
+
+// siteSubnet finds a subnet that a floating IP or a gateway names, which may be one that Top knows by its id only.
+func (s *Service) siteSubnet(ctx context.Context, caller sites.Caller, id ident.TopID) (*index.Resource, error) {
+	r, err := s.core.Index.Find(ctx, caller, sites.Subnet, string(id))
+	return r, notFound(sites.Subnet, string(id), err)
 }
 
 // find is Find inside a transaction.
 func find(tx *cascade.Tx, kind sites.Kind, id string) (*index.Resource, error) {
 	r, err := tx.Find(kind, id)
-	return r, notFound(kind, id, err)
+	return seen(r, kind, id, err)
 }
 
 // own is find for what the caller is about to change: what belongs to no project is the administrators'.

@@ -95,7 +95,7 @@ func (s *Service) gatewayNetwork(ctx context.Context, caller sites.Caller, g *Ga
 		if ip.Subnet == "" {
 			continue
 		}
-		sub, err := s.Find(ctx, caller, sites.Subnet, string(ip.Subnet))
+		sub, err := s.siteSubnet(ctx, caller, ip.Subnet)
 		if err != nil {
 			return nil, err
 		}

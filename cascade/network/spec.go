@@ -57,6 +57,8 @@ type SubnetSpec struct {
 	ServiceType []string   `json:"service_types,omitempty"`
 	// SiteAllocated: the addresses are a site's to give (an external network's subnet).
 	SiteAllocated bool `json:"site_allocated,omitempty"`
+	// Unseen: the site shows Top's account no more than its id. It stands behind gateways and floating IPs, and is neither shown nor listed.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // Auto reports whether hosts give themselves their addresses (SLAAC, DHCPv6 stateless).

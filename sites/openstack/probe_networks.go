@@ -52,11 +52,24 @@ func (p *probe) networksThat(ctx context.Context, member string, keep func(sites
 			}
 			return nil
 		})
+		found[i].Subnets = append(found[i].Subnets, unseen(found[i])...)
 	}
 	slices.SortFunc(found, func(x, y sites.ExternalNetwork) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
 	return found, err
+}
+
+// unseen are the subnets of which an ordinary account learns only the id, from their network: Neutron shows the subnets of an external
+// network to its owner and to administrators.
+func unseen(n sites.ExternalNetwork) []sites.Body {
+	var out []sites.Body
+	for _, id := range texts(n.Body["subnets"]) {
+		if !slices.ContainsFunc(n.Subnets, func(s sites.Body) bool { return s["id"] == id }) {
+			out = append(out, sites.Body{"id": id, "network_id": string(n.ID)})
+		}
+	}
+	return out
 }
 
 // rbacPage is how many policies are asked for at a time.

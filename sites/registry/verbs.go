@@ -1,6 +1,10 @@
 package registry
 
-import "github.com/headwater-cloud/headwater/sites"
+import (
+	"slices"
+
+	"github.com/headwater-cloud/headwater/sites"
+)
 
 // Fidelity says how true a verb is at a site.
 type Fidelity string
@@ -60,8 +64,17 @@ func Verbs(tenancy sites.Tenancy, caps *sites.Capabilities) []Verb {
 	if _, ok := caps.Services[sites.BlockStorage]; !ok {
 		verbs = append(verbs, Verb{Verb: "volume create, attach, snapshot", How: Refused, Why: "the site has no block-storage service"})
 	}
+	if slices.ContainsFunc(caps.ExternalNetworks, hidden) {
+		verbs = append(verbs, Verb{Verb: "subnet list, show of an external network", How: Mapped,
+			Why: "the site tells this account the subnets' ids alone: gateways, floating IPs and the network name them, list and show do not find them, as for an ordinary user of one cloud"})
+	}
 	if len(caps.ExternalNetworks) == 0 {
 		verbs = append(verbs, Verb{Verb: "floating ip create", How: Refused, Why: "the site shows this account no external network"})
 	}
 	return verbs
+}
+
+// hidden reports whether the account sees a network without its subnets.
+func hidden(n sites.ExternalNetwork) bool {
+	return slices.ContainsFunc(n.Subnets, func(s sites.Body) bool { return s["cidr"] == nil })
 }

@@ -46,8 +46,8 @@ func (h *Handler) tables() []*collection {
 		},
 		{
 			path: "subnets", singular: "subnet", plural: "subnets", kind: sites.Subnet, attrs: subnetAttributes(), withShared: true,
-			columns: columns(map[string]index.Field{"network_id": index.ByParent}),
-			make:    s.CreateSubnets, update: s.UpdateSubnet, end: s.DeleteSubnet, view: viewSubnets,
+			columns: columns(map[string]index.Field{"network_id": index.ByParent}), visible: network.Listed,
+			make: s.CreateSubnets, update: s.UpdateSubnet, end: s.DeleteSubnet, view: viewSubnets,
 		},
 		{
 			path: "ports", singular: "port", plural: "ports", kind: sites.Port, attrs: portAttributes(),
