@@ -67,6 +67,15 @@ type Settler interface {
 	Settled(r *index.Resource) bool
 }
 
+// Decider finds out, for verbs whose answers were lost, what came of them at the site beyond the row itself.
+type Decider interface {
+	// Open reports whether verbs up to a number left anything to find out.
+	Open(r *index.Resource, verb int64) bool
+	// Decide looks. Sure says that the verb was carried out, so that nothing has to be waited for; commit, which is called
+	// once the verb is decided, writes what was found, or that it never came.
+	Decide(ctx context.Context, r *index.Resource, at At, verb int64) (sure bool, commit func(tx *Tx, r *index.Resource) error, err error)
+}
+
 // Ender does, within the transaction that ends a row, what must end with it: release addresses, free the quota of
 // what it held, enqueue the delete of what was made for it.
 type Ender interface {

@@ -179,7 +179,8 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 	if err != nil || r.State != index.Live {
 		return ignoreNotFound(err)
 	}
-	if r.Outstanding() && job.Args.Verb >= r.VerbNo {
+	d, decides := w.makers[r.Kind].(Decider)
+	if job.Args.Verb > 0 && (r.Outstanding() && job.Args.Verb >= r.VerbNo || decides && d.Open(r, job.Args.Verb)) {
 		if err := w.decide(ctx, r, job.Args.Verb, job.CreatedAt); err != nil {
 			return w.outcome(err, r.UpdatedAt)
 		}
@@ -198,17 +199,37 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 }
 
 // decide ends a verb whose answer was lost once the site must have carried it
-// out or never will: what the site shows from then on is what became of it.
+// out or never will, or shows that it did: what the site shows from then on is what became of it.
 func (c *Core) decide(ctx context.Context, r *index.Resource, verb int64, began time.Time) error {
-	if wait := c.settle - c.Now().Sub(began); wait > 0 {
+	wait := c.settle - c.Now().Sub(began)
+	commit := func(*Tx, *index.Resource) error { return nil }
+	if d, ok := c.makers[r.Kind].(Decider); ok && d.Open(r, verb) {
+		at, err := c.At(ctx, r, r.Site)
+		if err != nil {
+			return err
+		}
+		sure, found, err := d.Decide(ctx, r, at, verb)
+		if err != nil {
+			return undecided(err) // not having looked proves nothing
+		}
+		if commit = found; sure {
+			wait = 0
+		}
+	}
+	if wait > 0 {
 		return &WaitError{After: min(wait, maxPoll), For: "the site to settle a verb without an answer"}
 	}
 	return c.internal(ctx, func(tx *Tx) error {
 		row, err := tx.Load(r.ID)
-		if err != nil || row.VerbAckedNo >= verb {
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		if err := commit(tx, row); err != nil {
 			return err
 		}
-		row.VerbAckedNo, row.VerbAckedAt = verb, c.Now()
+		if row.VerbAckedNo < verb {
+			row.VerbAckedNo, row.VerbAckedAt = verb, c.Now()
+		}
 		return tx.Save(row)
 	})
 }

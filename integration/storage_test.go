@@ -159,8 +159,47 @@ func bootFromVolume(t *testing.T, d *day) {
 	if _, status := d.at("west", "st-server"); status != "ACTIVE" {
 		t.Errorf("server is %s in west itself", status)
 	}
+	savedFromVolume(t, d)
 	d.do("server", "delete", "--wait", "st-server")
 	d.reads("available", "status", "volume", "show", "st-west")
+}
+
+// savedFromVolume saves a server that boots from a volume as an image, and boots another one of that: the site made a snapshot, which is
+// Top's under the id that it has there.
+func savedFromVolume(t *testing.T, d *day) {
+	d.do("server", "image", "create", "--name", "st-golden", "--property", "role=db", "--wait", "st-server")
+	snap := d.do("volume", "snapshot", "list", "--name", "snapshot for st-golden", "-f", "value", "-c", "ID")
+	if got := d.do("image", "show", "st-golden", "-f", "json"); snap == "" || !strings.Contains(got, snap) || !strings.Contains(got, `"size": 0`) || strings.Contains(got, "hw_marker") {
+		t.Errorf("image of a server that boots from a volume: %s, want one of no bytes with snapshot %q", got, snap)
+	}
+	there := realcloud.OpenStack(t, d.cloud.Admin("west"), "volume", "snapshot", "show", snap, "-f", "value", "-c", "status").OK(t)
+	if there != "available" {
+		t.Errorf("snapshot %s is %q in west itself", snap, there)
+	}
+	d.do("--os-compute-api-version", "2.37", "server", "create", "--flavor", "m1.tiny", "--image", "st-golden", "--nic", "none", "--wait", "st-two")
+	id, status := d.at("west", "st-two")
+	if status != "ACTIVE" || id == "" {
+		t.Errorf("the server of the image is %s in west itself", status)
+	}
+	volume := d.do("server", "volume", "list", "st-two", "-f", "value", "-c", "Volume ID")
+	d.do("server", "delete", "--wait", "st-two")
+	d.do("image", "delete", "st-golden")
+	d.reads("available", "status", "volume", "show", volume)
+	d.do("volume", "delete", volume)
+	d.gone("volume", volume)
+	d.do("volume", "snapshot", "delete", snap)
+	d.empty("volume", "snapshot", "list", "--all-projects", "--name", "snapshot for st-golden", "-f", "value")
+}
+
+// gone waits until something is not found.
+func (d *day) gone(kind, id string) {
+	d.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for d.as("alice", kind, "show", id).Status == 0 {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("%s %s is still there", kind, id)
+		}
+	}
 }
 
 func volumeChanges(t *testing.T, d *day) {

@@ -99,6 +99,16 @@ type VolumeRequest struct {
 type Volumes interface {
 	// Create records a volume for a server, in state Creating, with its quota.
 	Create(tx *cascade.Tx, want VolumeRequest) (*index.Resource, error)
+	// HoldSnapshots takes the quota of a snapshot of each volume, and returns what it took.
+	HoldSnapshots(tx *cascade.Tx, project string, volumes []ident.TopID) (map[string]int64, error)
+	// AdoptSnapshot records, idempotently, a snapshot that the site made by itself, under the id that the site gave it.
+	AdoptSnapshot(tx *cascade.Tx, site ident.SiteID, found FoundSnapshot) error
+}
+
+// FoundSnapshot is a volume snapshot that a site made by itself.
+type FoundSnapshot struct {
+	Volume ident.TopID
+	Object sites.Object // as the site shows it
 }
 
 // SnapshotRequest is an image that a site is making of a server.
@@ -109,6 +119,8 @@ type SnapshotRequest struct {
 	Server *index.Resource
 	// Metadata are the image's properties, as the tenant gave them.
 	Metadata map[string]string
+	// Mapping are the properties that name the volume snapshots which it boots from; nil for an image with bytes.
+	Mapping map[string]string
 }
 
 // Images finds images and records those that sites make of servers.

@@ -33,6 +33,7 @@ type plan struct {
 	caller   sites.Caller
 	flavor   *Flavor
 	image    *index.Resource // nil when a block device boots
+	mapped   *index.Resource // image whose block devices boot
 	keypair  *index.Resource
 	member   *index.Resource // server group
 	networks []wantedNetwork
@@ -204,7 +205,7 @@ func (s *Service) plan(ctx context.Context, caller sites.Caller, req CreateReque
 	if req.Max > 1 && req.Hostname != "" {
 		return nil, badRequest("Unable to allocate a single hostname to multiple instances. Omit the hostname or create servers one by one.")
 	}
-	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planKeypair, s.planGroup, s.planNetworks, s.planBlocks, s.planSize} {
+	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planMapping, s.planKeypair, s.planGroup, s.planNetworks, s.planBlocks, s.planSize} {
 		if err := step(ctx, p); err != nil {
 			return nil, err
 		}
@@ -222,7 +223,7 @@ func (s *Service) plan(ctx context.Context, caller sites.Caller, req CreateReque
 // Explain decides on a create request's site by the code that a create uses, and records nothing.
 func (s *Service) Explain(ctx context.Context, caller sites.Caller, req CreateRequest, by Explainer) (placement.Decision, error) {
 	p := &plan{req: req, caller: caller}
-	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planGroup, s.planNetworks, s.planBlocks} {
+	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planMapping, s.planGroup, s.planNetworks, s.planBlocks} {
 		if err := step(ctx, p); err != nil {
 			return placement.Decision{}, err
 		}
@@ -339,10 +340,14 @@ func (s *Service) roomInGroup(ctx context.Context, p *plan, r *index.Resource) e
 
 // planSize checks the flavor against the image and the block devices.
 func (s *Service) planSize(_ context.Context, p *plan) error {
-	if p.image == nil {
+	image := p.image
+	if image == nil {
+		image = p.mapped
+	}
+	if image == nil {
 		return nil
 	}
-	facts := imageFacts(p.image)
+	facts := imageFacts(image)
 	size := p.flavor.Spec.Size
 	if facts.minRAM > size.RAM {
 		return badRequest("Flavor's memory is too small for requested image.")

@@ -25,6 +25,7 @@ var (
 	_ cascade.Changer  = serverMaker{}
 	_ cascade.Failer   = serverMaker{}
 	_ cascade.Reckoner = serverMaker{}
+	_ cascade.Decider  = serverMaker{}
 )
 
 // Needs returns the flavor, key, image, volumes, group and ports, in the order in which they are quick to get.

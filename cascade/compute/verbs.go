@@ -35,8 +35,10 @@ type act struct {
 	admin bool
 	// goneOK says that what the site does not find is what was asked for: a detach that was carried out before.
 	goneOK bool
-	done   func(tx *cascade.Tx, one *Server, reply sites.Reply) error
-	undo   func(tx *cascade.Tx, one *Server) error
+	// then asks the site for what its answer left out, within the time of the call; when that fails, the verb is one without an answer. It may be nil.
+	then func(ctx context.Context, at cascade.At, reply sites.Reply) error
+	done func(tx *cascade.Tx, one *Server, reply sites.Reply) error
+	undo func(tx *cascade.Tx, one *Server) error
 }
 
 // run carries out an act on a server that was found for the caller.
@@ -64,6 +66,11 @@ func (s *Service) run(ctx context.Context, caller sites.Caller, one *Server, a a
 	}
 	v.Call = func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Reply, error) {
 		reply, err := s.send(ctx, at, bottom, a)
+		if err == nil && a.then != nil {
+			if lost := a.then(ctx, at, reply); lost != nil {
+				return reply, &fault.Error{Op: "cascade/compute.run", Site: string(at.Site), Kind: fault.Ambiguous, Err: lost}
+			}
+		}
 		return reply, retell(err, bottom, one.ID)
 	}
 	if a.done != nil {

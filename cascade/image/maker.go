@@ -59,6 +59,9 @@ func (m maker) Body(_ context.Context, r *index.Resource, _ cascade.At) (sites.B
 		}
 	}
 	for k, v := range spec.Properties {
+		if spec.Properties["image_type"] == "snapshot" && (k == "base_image_ref" || k == "instance_uuid") {
+			continue // ids of Top's; the site that made the image has its own there
+		}
 		body[k] = v
 	}
 	return body, nil

@@ -2,6 +2,9 @@ package image
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade"
@@ -141,15 +144,60 @@ func (s *Service) Snapshot(tx *cascade.Tx, made compute.SnapshotRequest) (*index
 	r := index.New(sites.Image, tx.Caller, made.Name)
 	r.ID, r.ProjectID, r.UserID = id, made.Server.ProjectID, made.Server.UserID
 	r.State, r.Status, r.Visibility, r.ImageID = index.Live, Queued, Private, made.Server.ImageID
-	props := copied(made.Metadata)
+	spec := Spec{Home: made.Site, Properties: map[string]string{}}
+	if err := s.inherit(tx, made.Server.ImageID, &spec); err != nil {
+		return nil, err
+	}
+	props := spec.Properties
+	maps.Copy(props, made.Metadata)
+	for _, key := range []string{"block_device_mapping", "bdm_v2", "root_device_name"} {
+		delete(props, key)
+	}
+	maps.Copy(props, made.Mapping)
 	props["image_type"], props["instance_uuid"] = "snapshot", string(made.Server.ID)
-	if err := r.Encode(Spec{Home: made.Site, Properties: props}); err != nil {
+	if err := r.Encode(spec); err != nil {
 		return nil, err
 	}
 	if err := tx.Insert(r); err != nil {
 		return nil, err
 	}
 	return r, s.bindAndWatch(tx, r, made.Site)
+}
+
+// notInherited are the properties that Nova does not hand on (nova/compute/utils.py, nova/conf/compute.py); so are those that begin with os_glance.
+var notInherited = []string{
+	"cinder_encryption_key_id", "cinder_encryption_key_deletion_policy", "img_signature", "img_signature_hash_method",
+	"img_signature_key_type", "img_signature_certificate_uuid", "cache_in_nova", "bittorrent",
+}
+
+// inherit gives a server's image the properties of the one that the server was made of, as Nova does at the site.
+func (s *Service) inherit(tx *cascade.Tx, base ident.TopID, spec *Spec) error {
+	if base == "" {
+		return nil
+	}
+	r, err := tx.Load(base)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var from Spec
+	if err := r.Decode(&from); err != nil {
+		return err
+	}
+	spec.MinDisk, spec.MinRAM = from.MinDisk, from.MinRAM
+	for k, v := range from.Properties {
+		if !slices.Contains(notInherited, k) && !strings.HasPrefix(k, "os_glance") {
+			spec.Properties[k] = v
+		}
+	}
+	spec.Properties["base_image_ref"] = string(base)
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // FromVolumeRequest is an image that a site is making of a volume.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/headwater-cloud/headwater/cascade"
+	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/image"
 	"github.com/headwater-cloud/headwater/cascade/index"
@@ -406,6 +407,64 @@ func (s ForServers) Create(tx *cascade.Tx, want compute.VolumeRequest) (*index.R
 	}
 	_, err = tx.Make(r)
 	return r, err
+}
+
+// HoldSnapshots takes the quota of a snapshot of each volume.
+func (s ForServers) HoldSnapshots(tx *cascade.Tx, project string, volumes []ident.TopID) (map[string]int64, error) {
+	held := map[string]int64{"snapshots": int64(len(volumes))}
+	for _, id := range volumes {
+		v, err := tx.Load(id)
+		if err != nil {
+			return nil, err
+		}
+		var spec Spec
+		if err := v.Decode(&spec); err != nil {
+			return nil, err
+		}
+		held["gigabytes"] += spec.SizeGiB
+	}
+	return held, tx.Quota(project, held)
+}
+
+// AdoptSnapshot records a snapshot that the site made by itself. The id that the site gave becomes its Top id; it gets the marker by a job.
+func (s ForServers) AdoptSnapshot(tx *cascade.Tx, site ident.SiteID, found compute.FoundSnapshot) error {
+	id := ident.TopID(found.Object.ID)
+	if _, err := tx.Load(id); err == nil || !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	vol, err := tx.Load(found.Volume)
+	if err != nil {
+		return err
+	}
+	var have Spec
+	if err := vol.Decode(&have); err != nil {
+		return err
+	}
+	size := have.SizeGiB
+	if n, ok := found.Object.Body["size"].(json.Number); ok {
+		if v, err := n.Int64(); err == nil {
+			size = v
+		}
+	}
+	r := index.New(sites.Snapshot, tx.Caller, found.Object.Text("name"))
+	r.ID, r.ProjectID, r.UserID, r.Site, r.ParentID = id, vol.ProjectID, vol.UserID, site, vol.ID
+	r.State, r.Status, r.Description = index.Live, found.Object.Text("status"), found.Object.Text("description")
+	if err := r.Encode(SnapshotSpec{SizeGiB: size, Force: true}); err != nil {
+		return err
+	}
+	if err := tx.Insert(r, index.Ref{To: vol.ID, Role: roleVolume}); err != nil {
+		return err
+	}
+	err = s.core.Bindings.Adopt(tx.Tx, binding.Binding{
+		TopID: r.ID, Site: site, Kind: sites.Snapshot, ProjectID: r.ProjectID, BottomID: found.Object.ID, Generation: r.Generation,
+	})
+	if err != nil {
+		return err
+	}
+	if err := tx.Changed(r); err != nil {
+		return err
+	}
+	return tx.Follow(r)
 }
 
 func merged(extra map[string]json.RawMessage, body sites.Body) (sites.Body, error) {
