@@ -8,7 +8,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
-// Granter makes a row usable, at a site, for a project that does not own it: an image that was shared. What a
+// Granter makes a row usable, at a site, for a project that does not own it: an image that was shared, a private volume type. What a
 // project may see at Top is decided above; at the site its resources lie in another project.
 type Granter interface {
 	// Grant is called whenever a row of the project needs r at the site, so it costs nothing when there is nothing to do.
@@ -30,7 +30,7 @@ func (c *Core) EnsureFor(ctx context.Context, site ident.SiteID, id ident.TopID,
 
 func (c *Core) grant(ctx context.Context, site ident.SiteID, r *index.Resource, bottom ident.BottomID, project string) error {
 	g, ok := c.makers[r.Kind].(Granter)
-	if !ok || r.ProjectID == "" || r.ProjectID == project {
+	if !ok || r.ProjectID == project {
 		return nil
 	}
 	at, err := c.At(ctx, r, site)

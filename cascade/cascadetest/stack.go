@@ -131,7 +131,7 @@ func (s *Stack) build(t testing.TB, o options) {
 	must(t, err)
 	s.Network = network.New(network.Config{Core: s.Core, Placer: s.Placer, IPAM: addresses})
 	s.Image = image.New(s.Core, s.Placer, s.Registry)
-	s.Volume = volume.New(s.Core, s.Placer, s.Image)
+	s.Volume = volume.New(s.Core, s.Placer, s.Image, s.Registry)
 	s.Compute = compute.New(compute.Config{
 		Core: s.Core, Placer: s.Placer, Registry: s.Registry, Ports: s.Network, Networks: s.Network,
 		Volumes: volume.ForServers{Service: s.Volume}, Images: s.Image,

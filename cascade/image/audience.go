@@ -43,6 +43,9 @@ func (m maker) publish(ctx context.Context, r *index.Resource, at cascade.At, ha
 
 // Grant lets another project use an image at a site where it needs it.
 func (m maker) Grant(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID, project string) error {
+	if r.ProjectID == "" {
+		return nil // a site's own, for all
+	}
 	if r.Visibility != Shared {
 		return m.caughtUp(ctx, r, at.Site)
 	}

@@ -54,9 +54,6 @@ func (m volumeMaker) Body(ctx context.Context, r *index.Resource, at cascade.At)
 	if len(spec.Metadata) > 0 {
 		body["metadata"] = spec.Metadata
 	}
-	if spec.Multiattach {
-		body["multiattach"] = true
-	}
 	if spec.BottomZone != "" {
 		body["availability_zone"] = spec.BottomZone
 	}

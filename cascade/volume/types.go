@@ -71,10 +71,16 @@ func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.C
 	if err != nil {
 		return err
 	}
+	access := map[ident.BottomID][]string{}
+	if caps.Admin { // the lists are an administrator's to read
+		if access, err = s.listed(ctx, at, there); err != nil {
+			return err
+		}
+	}
 	gone, doubt := s.core.Vanished(ctx, at, look, bound)
 	err = s.core.Internal(ctx, func(tx *cascade.Tx) error {
 		for _, o := range there {
-			if err := s.adoptType(tx, site, o); err != nil {
+			if err := s.adoptType(tx, site, o, access); err != nil {
 				return err
 			}
 		}
@@ -115,7 +121,7 @@ func (s *Service) renamed(tx *cascade.Tx, bound []*binding.Binding, there []site
 	return out, nil
 }
 
-func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) error {
+func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object, access map[ident.BottomID][]string) error {
 	rows, err := s.core.Index.NamedIn(tx.Tx, sites.VolumeType, o.Text("name"))
 	if err != nil {
 		return err
@@ -123,13 +129,15 @@ func (s *Service) adoptType(tx *cascade.Tx, site ident.SiteID, o sites.Object) e
 	var r *index.Resource
 	if len(rows) > 0 {
 		r = rows[0]
-		if err := s.refreshType(tx, r, site, o); err != nil {
+		if err := s.refreshType(tx, r, site, o, access); err != nil {
 			return err
 		}
 	} else {
 		r = index.New(sites.VolumeType, sites.Caller{}, o.Text("name"))
 		r.Description, r.State = o.Text("description"), index.Live
-		if err := r.Encode(typeSpec(o)); err != nil {
+		spec := typeSpec(o)
+		spec.set(site, access[o.ID])
+		if err := r.Encode(spec); err != nil {
 			return err
 		}
 		if err := tx.Insert(r); err != nil {
@@ -146,15 +154,28 @@ func typeSpec(o sites.Object) TypeSpec {
 	return TypeSpec{Public: public, ExtraSpecs: extraSpecs(o)}
 }
 
-// refreshType takes over what changed of a type that only this site has; where several have it, the first one's words stay.
-func (s *Service) refreshType(tx *cascade.Tx, r *index.Resource, site ident.SiteID, o sites.Object) error {
+// refreshType takes over what changed of a type that only this site has; where several have it, the first one's words
+// stay. Who may use it there is each site's own.
+func (s *Service) refreshType(tx *cascade.Tx, r *index.Resource, site ident.SiteID, o sites.Object, access map[ident.BottomID][]string) error {
 	bound, err := s.core.Bindings.OfTopIn(tx.Tx, r.ID)
-	if err != nil || len(bound) != 1 || bound[0].Site != site {
+	if err != nil {
 		return err
 	}
 	was := *r
-	r.Description = o.Text("description")
-	if err := r.Encode(typeSpec(o)); err != nil {
+	var spec TypeSpec
+	if err := r.Decode(&spec); err != nil {
+		return err
+	}
+	if len(bound) == 0 || len(bound) == 1 && bound[0].Site == site {
+		fresh := typeSpec(o)
+		spec.Public, spec.ExtraSpecs, r.Description = fresh.Public, fresh.ExtraSpecs, o.Text("description")
+	}
+	if list, read := access[o.ID]; read {
+		spec.set(site, list)
+	} else if public, _ := o.Body["is_public"].(bool); public {
+		spec.set(site, nil)
+	}
+	if err := r.Encode(spec); err != nil {
 		return err
 	}
 	if r.Description == was.Description && bytes.Equal(r.Spec, was.Spec) {

@@ -25,14 +25,13 @@ import (
 
 // Spec is the desired state of a volume.
 type Spec struct {
-	SizeGiB     int64             `json:"size"`
-	Type        string            `json:"volume_type,omitempty"`
-	TypeID      ident.TopID       `json:"volume_type_id,omitempty"`
-	Snapshot    ident.TopID       `json:"snapshot_id,omitempty"`
-	Source      ident.TopID       `json:"source_volid,omitempty"`
-	Multiattach bool              `json:"multiattach,omitempty"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	BottomZone  string            `json:"bottom_zone,omitempty"`
+	SizeGiB    int64             `json:"size"`
+	Type       string            `json:"volume_type,omitempty"`
+	TypeID     ident.TopID       `json:"volume_type_id,omitempty"`
+	Snapshot   ident.TopID       `json:"snapshot_id,omitempty"`
+	Source     ident.TopID       `json:"source_volid,omitempty"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	BottomZone string            `json:"bottom_zone,omitempty"`
 	// ForceDelete says that an administrator wants the end in any status.
 	ForceDelete bool `json:"force_delete,omitempty"`
 	// Extra are members of the request that Headwater does not know; they go down as they are.
@@ -53,6 +52,9 @@ type SnapshotSpec struct {
 type TypeSpec struct {
 	Public     bool              `json:"public"`
 	ExtraSpecs map[string]string `json:"extra_specs,omitempty"`
+	// Projects may use a private type by Top's word, There by the sites' own lists; all are ids of Top's projects.
+	Projects []string                  `json:"projects,omitempty"`
+	There    map[ident.SiteID][]string `json:"there,omitempty"`
 }
 
 // The roles of references.
@@ -78,14 +80,15 @@ type Images interface {
 
 // Service is the volume vertical.
 type Service struct {
-	core   *cascade.Core
-	placer Placer
-	images Images
+	core     *cascade.Core
+	placer   Placer
+	images   Images
+	accounts Accounts
 }
 
 // New returns a Service.
-func New(core *cascade.Core, p Placer, images Images) *Service {
-	return &Service{core: core, placer: p, images: images}
+func New(core *cascade.Core, p Placer, images Images, accounts Accounts) *Service {
+	return &Service{core: core, placer: p, images: images, accounts: accounts}
 }
 
 // Register adds the makers of the service's kinds to its Core.
@@ -97,14 +100,13 @@ func (s *Service) Register() {
 
 // CreateRequest is what a tenant asks of a new volume. Ids may be Top's or the site's.
 type CreateRequest struct {
-	Name, Description, Zone                string
-	SizeGiB                                int64 // 0 takes the source's
-	Type                                   string
-	ImageID, SnapshotID, SourceID, GroupID string
-	Multiattach                            bool
-	Metadata                               map[string]string
-	Spread                                 bool // scheduler hint headwater:spread
-	Extra                                  map[string]json.RawMessage
+	Name, Description, Zone       string
+	SizeGiB                       int64 // 0 takes the source's
+	Type                          string
+	ImageID, SnapshotID, SourceID string
+	Metadata                      map[string]string
+	Spread                        bool // scheduler hint headwater:spread
+	Extra                         map[string]json.RawMessage
 }
 
 // source is what a volume is made from.
@@ -146,7 +148,7 @@ func (s *Service) Create(ctx context.Context, c sites.Caller, req CreateRequest)
 	}
 	r := index.New(sites.Volume, c, req.Name)
 	r.Description, r.Zone, r.Site, r.Status = req.Description, req.Zone, d.Site, "creating"
-	spec := Spec{SizeGiB: req.SizeGiB, Multiattach: req.Multiattach, Metadata: req.Metadata, BottomZone: d.BottomZone, Extra: req.Extra}
+	spec := Spec{SizeGiB: req.SizeGiB, Metadata: req.Metadata, BottomZone: d.BottomZone, Extra: req.Extra}
 	refs := src.apply(r, &spec)
 	if typ != nil {
 		spec.Type, spec.TypeID = typ.Name, typ.ID
@@ -344,13 +346,6 @@ func (s *Service) typeFor(ctx context.Context, c sites.Caller, nameOrID string) 
 		return nil, fault.New(fault.NotFound, "cascade/volume", "Volume type %s could not be found.", nameOrID)
 	}
 	return rows[0], nil
-}
-
-// TypeVisible reports whether the caller may see a volume type: which projects of a site may use a private one is
-// the site's own, so at Top only administrators see it.
-func TypeVisible(c sites.Caller, r *index.Resource) bool {
-	var spec TypeSpec
-	return c.Admin() || r.Decode(&spec) == nil && spec.Public
 }
 
 // ForServers is the Service as servers use it.

@@ -173,7 +173,7 @@ func (t *top) buildVerticals(context.Context) error {
 	}
 	t.network = network.New(network.Config{Core: t.core, Placer: t.placer, IPAM: addresses})
 	t.image = image.New(t.core, t.placer, t.registry)
-	t.volume = volume.New(t.core, t.placer, t.image)
+	t.volume = volume.New(t.core, t.placer, t.image, t.registry)
 	t.compute = compute.New(compute.Config{
 		Core: t.core, Placer: t.placer, Registry: t.registry, Ports: t.network, Networks: t.network,
 		Volumes: volume.ForServers{Service: t.volume}, Images: t.image,

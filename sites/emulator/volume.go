@@ -22,6 +22,7 @@ type volumeType struct {
 	name, description string
 	public            bool
 	specs             map[string]string
+	projects          []string // that may use it when it is private
 }
 
 type volume struct {
@@ -277,7 +278,7 @@ func (c *Cloud) planVolume(q *request, d doc) (*volume, blockDevice, error) {
 	v.description, v.meta, v.multiattach = d.str("description"), d.stringMap("metadata"), d.truth("multiattach", false)
 	v.noName, v.noText = d["name"] == nil, d["description"] == nil
 	if t := d.str("volume_type"); t != "" {
-		if v.kind = c.typeNamed(t); v.kind == nil {
+		if v.kind = c.typeNamed(t); v.kind == nil || !v.kind.shown(q) {
 			return nil, x, fail(404, "Volume type with name "+t+" could not be found.")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 func (c *Cloud) snapshotRoutes(h func(string, handler)) {
@@ -384,6 +385,8 @@ func (c *Cloud) volumeTypeRoutes(h func(string, handler)) {
 	h("GET /v3/types/{id}", c.showType)
 	h("PUT /v3/types/{id}", c.updateType)
 	h("DELETE /v3/types/{id}", c.deleteType)
+	h("GET /v3/types/{id}/os-volume-type-access", c.typeAccess)
+	h("POST /v3/types/{id}/action", c.changeTypeAccess)
 	h("GET /v3/types/{id}/extra_specs", c.typeSpecs)
 	h("POST /v3/types/{id}/extra_specs", c.typeSpecs)
 	h("DELETE /v3/types/{id}/extra_specs/{key}", c.deleteTypeSpec)
@@ -401,10 +404,79 @@ func (t *volumeType) view(q *request) object {
 	return append(v, kv{"os-volume-type-access:is_public", t.public})
 }
 
+// shown reports whether the caller may use the type.
+func (t *volumeType) shown(q *request) bool {
+	return t.public || q.admin || slices.Contains(t.projects, q.project)
+}
+
+// typeFilter is Cinder's is_public: administrators alone may ask, and see public types when they do not.
+func typeFilter(q *request) (func(*volumeType) bool, error) {
+	text := q.query.Get("is_public")
+	if !q.admin || text == "" {
+		return func(t *volumeType) bool { return t.public || slices.Contains(t.projects, q.project) }, nil
+	}
+	if strings.EqualFold(text, "none") {
+		return func(*volumeType) bool { return true }, nil
+	}
+	public, isBool := toBool(text)
+	if !isBool {
+		return nil, fail(400, "Invalid is_public filter ["+text+"]")
+	}
+	return func(t *volumeType) bool {
+		return t.public == public || public && slices.Contains(t.projects, q.project)
+	}, nil
+}
+
+func (c *Cloud) typeAccess(q *request) (*reply, error) {
+	if !q.admin {
+		return nil, cinderPolicy("volume_extension:volume_type_access:get_all_for_type")
+	}
+	t, err := c.typeAt(q)
+	if err != nil {
+		return nil, err
+	}
+	if t.public {
+		return nil, fail(404, "Access list not available for public volume types.")
+	}
+	out := []object{}
+	for _, p := range t.projects {
+		out = append(out, object{{"volume_type_id", t.ID}, {"project_id", p}})
+	}
+	return ok(object{{"volume_type_access", out}})
+}
+
+func (c *Cloud) changeTypeAccess(q *request) (*reply, error) {
+	if !q.admin {
+		return nil, cinderPolicy("volume_extension:volume_type_access:addProjectAccess")
+	}
+	t, err := c.typeAt(q)
+	if err != nil {
+		return nil, err
+	}
+	add, remove := q.body.sub("addProjectAccess").str("project"), q.body.sub("removeProjectAccess").str("project")
+	switch {
+	case t.public:
+		return nil, fail(400, "Invalid volume type: Type access modification is not applicable to public volume type.")
+	case add != "" && slices.Contains(t.projects, add):
+		return nil, fail(409, "Volume type access for "+t.ID+" / "+add+" combination already exists.")
+	case add != "":
+		t.projects = append(t.projects, add)
+	case !slices.Contains(t.projects, remove):
+		return nil, fail(404, "Volume type access not found for "+t.ID+" / "+remove+" combination.")
+	default:
+		t.projects = slices.DeleteFunc(slices.Clone(t.projects), func(p string) bool { return p == remove })
+	}
+	return accepted(nil)
+}
+
 func (c *Cloud) listTypes(q *request) (*reply, error) {
+	wanted, err := typeFilter(q)
+	if err != nil {
+		return nil, err
+	}
 	out := []object{}
 	for t := range newestFirst(c.volume.types.all) {
-		if t.public || q.admin {
+		if wanted(t) {
 			out = append(out, t.view(q))
 		}
 	}
@@ -416,7 +488,7 @@ func (c *Cloud) typeAt(q *request) (*volumeType, error) {
 	if id == "default" {
 		return c.volume.types.all[0], nil
 	}
-	if t, found := c.volume.types.get(id); found && (t.public || q.admin) {
+	if t, found := c.volume.types.get(id); found && t.shown(q) {
 		return t, nil
 	}
 	return nil, fail(404, "Volume type "+id+" could not be found.")

@@ -117,7 +117,8 @@ var exceptions = Rules{
 	"act_on_volume":        Member,
 	"add_router_interface": Member, "remove_router_interface": Member,
 	"get_availability_zone": Reader, "get_limits": Reader, "get_extension": Reader, "get_usage": Reader,
-	"get_hypervisor": Admin, "get_aggregate": Admin, "get_service": Admin, "get_flavor_access": Admin, "get_agent": Admin,
+	"get_hypervisor": Admin, "get_aggregate": Admin, "get_service": Admin, "get_flavor_access": Admin, "get_volume_type_access": Admin,
+	"get_agent":        Admin,
 	"get_all_projects": Admin, // list what belongs to every project
 	"create_for_other": Admin, // make something that another project shall own
 	"publicize_image":  Admin,

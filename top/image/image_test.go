@@ -98,30 +98,30 @@ func TestLife(t *testing.T) {
 		}
 		return left, len(left) == 0
 	})
-	if got := a.ask("member:p1", "POST", "/v2/images", map[string]any{"id": made.ID, "name": "again"}); got.code != 409 {
-		t.Errorf("an id that was used: %d %s, want 409", got.code, got.raw)
+	if got := a.Ask("member:p1", "POST", "/v2/images", map[string]any{"id": made.ID, "name": "again"}); got.Code != 409 {
+		t.Errorf("an id that was used: %d %s, want 409", got.Code, got.Raw)
 	}
 }
 
 // atSite returns an image as its owner's project sees it at a site.
 func (a *api) atSite(project string, site ident.SiteID, id string) sites.Object {
-	a.t.Helper()
-	session, err := a.stack.Registry.Tenant(a.t.Context(), site, project)
+	a.T.Helper()
+	session, err := a.Stack.Registry.Tenant(a.T.Context(), site, project)
 	if err != nil {
-		a.t.Fatal(err)
+		a.T.Fatal(err)
 	}
-	o, err := session.Show(a.t.Context(), sites.Image, ident.BottomID(id))
+	o, err := session.Show(a.T.Context(), sites.Image, ident.BottomID(id))
 	if err != nil {
-		a.t.Fatal(err)
+		a.T.Fatal(err)
 	}
 	return o
 }
 
 // status waits until an image has a status.
 func (a *api) status(token, id, want string) {
-	a.t.Helper()
-	cascadetest.Until(a.t, "image in status "+want, func() (any, bool) {
-		got := a.ask(token, "GET", "/v2/images/"+id, nil).body["status"]
+	a.T.Helper()
+	cascadetest.Until(a.T, "image in status "+want, func() (any, bool) {
+		got := a.Ask(token, "GET", "/v2/images/"+id, nil).Body["status"]
 		return got, got == want
 	})
 }
@@ -135,7 +135,7 @@ func TestUploadBreaksOff(t *testing.T) {
 	for range 2 {
 		in, out := io.Pipe()
 		var g sync.WaitGroup
-		g.Go(func() { a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", in, octets) })
+		g.Go(func() { a.Ask("member:p1", "PUT", "/v2/images/"+id+"/file", in, octets) })
 		if _, err := out.Write(make([]byte, 100_000)); err != nil {
 			t.Fatal(err)
 		}
@@ -144,15 +144,15 @@ func TestUploadBreaksOff(t *testing.T) {
 		g.Wait()
 		a.status("member:p1", id, "queued")
 	}
-	if got := a.ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); got.code != 204 {
-		t.Errorf("download of a queued image: %d, want 204", got.code)
+	if got := a.Ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); got.Code != 204 {
+		t.Errorf("download of a queued image: %d, want 204", got.Code)
 	}
-	if got := a.ask("member:p1", "GET", "/v2/images/"+id, nil).body; got["headwater:sites"] != nil || got["size"] != nil {
+	if got := a.Ask("member:p1", "GET", "/v2/images/"+id, nil).Body; got["headwater:sites"] != nil || got["size"] != nil {
 		t.Errorf("a queued image says it has bytes: %v", got)
 	}
 	a.fill("member:p1", id, "whole")
-	if got := a.ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); string(got.raw) != "whole" {
-		t.Errorf("download: %q", got.raw)
+	if got := a.Ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); string(got.Raw) != "whole" {
+		t.Errorf("download: %q", got.Raw)
 	}
 }
 
@@ -163,16 +163,16 @@ func TestUploadsExclude(t *testing.T) {
 	a := newAPI(t, s)
 	id := a.make("member:p1", nil)
 	in, out := io.Pipe()
-	var first answer
+	var first cascadetest.Answer
 	var g sync.WaitGroup
 	t.Cleanup(func() { _ = out.Close() })
-	g.Go(func() { first = a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", in, octets) })
+	g.Go(func() { first = a.Ask("member:p1", "PUT", "/v2/images/"+id+"/file", in, octets) })
 	if _, err := out.Write([]byte("slow ")); err != nil {
 		t.Fatal(err)
 	}
 	a.status("member:p1", id, "saving")
-	if got := a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", "fast", octets); got.code != 409 {
-		t.Errorf("a second upload: %d %s, want 409", got.code, got.raw)
+	if got := a.Ask("member:p1", "PUT", "/v2/images/"+id+"/file", "fast", octets); got.Code != 409 {
+		t.Errorf("a second upload: %d %s, want 409", got.Code, got.Raw)
 	}
 	// A site that needs the image meanwhile waits for its bytes, and gets all of them.
 	for _, site := range twoSites() {
@@ -193,11 +193,11 @@ func TestUploadsExclude(t *testing.T) {
 	}
 	_, _ = out.Write([]byte("bytes"))
 	_ = out.Close()
-	if g.Wait(); first.code != 204 {
-		t.Fatalf("the first upload: %d %s", first.code, first.raw)
+	if g.Wait(); first.Code != 204 {
+		t.Fatalf("the first upload: %d %s", first.Code, first.Raw)
 	}
-	if got := a.ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); string(got.raw) != "slow bytes" {
-		t.Errorf("download: %q", got.raw)
+	if got := a.Ask("member:p1", "GET", "/v2/images/"+id+"/file", nil); string(got.Raw) != "slow bytes" {
+		t.Errorf("download: %q", got.Raw)
 	}
 	for _, site := range twoSites() {
 		if _, err := s.Core.Ensure(t.Context(), site, ident.TopID(id)); err != nil {
@@ -206,8 +206,8 @@ func TestUploadsExclude(t *testing.T) {
 			t.Errorf("the copy at %s: %v", site, o.Body)
 		}
 	}
-	if got := a.ask("member:p1", "PUT", "/v2/images/"+id+"/file", "more", octets); got.code != 409 {
-		t.Errorf("an upload to an active image: %d, want 409", got.code)
+	if got := a.Ask("member:p1", "PUT", "/v2/images/"+id+"/file", "more", octets); got.Code != 409 {
+		t.Errorf("an upload to an active image: %d, want 409", got.Code)
 	}
 }
 
@@ -223,15 +223,15 @@ func TestOtherProjectsBoot(t *testing.T) {
 			// made private, used at the site, and only then opened: what is there must change too
 			id := a.make(tt.owner, map[string]any{"visibility": "private"})
 			a.fill(tt.owner, id, "disk of "+tt.visibility)
-			if got := a.ask("member:p2", "GET", "/v2/images/"+id, nil); got.code != 404 {
-				t.Fatalf("a private image of another project: %d, want 404", got.code)
+			if got := a.Ask("member:p2", "GET", "/v2/images/"+id, nil); got.Code != 404 {
+				t.Fatalf("a private image of another project: %d, want 404", got.Code)
 			}
-			if got := a.ask(tt.owner, "PATCH", "/v2/images/"+id, []any{map[string]any{"op": "replace", "path": "/visibility", "value": tt.visibility}}, patch); got.code != 200 {
-				t.Fatalf("set visibility: %d %s", got.code, got.raw)
+			if got := a.Ask(tt.owner, "PATCH", "/v2/images/"+id, []any{map[string]any{"op": "replace", "path": "/visibility", "value": tt.visibility}}, patch); got.Code != 200 {
+				t.Fatalf("set visibility: %d %s", got.Code, got.Raw)
 			}
 			if tt.visibility == "shared" {
-				if got := a.ask(tt.owner, "POST", "/v2/images/"+id+"/members", map[string]any{"member": "p2"}); got.code != 200 {
-					t.Fatalf("add member: %d %s", got.code, got.raw)
+				if got := a.Ask(tt.owner, "POST", "/v2/images/"+id+"/members", map[string]any{"member": "p2"}); got.Code != 200 {
+					t.Fatalf("add member: %d %s", got.Code, got.Raw)
 				}
 			}
 			img, err := s.Image.Find(t.Context(), other, id)
@@ -250,13 +250,13 @@ func TestMemberRemoved(t *testing.T) {
 	a := newAPI(t, s)
 	id := a.make("member:p1", nil)
 	a.fill("member:p1", id, "disk")
-	a.ask("member:p1", "POST", "/v2/images/"+id+"/members", map[string]any{"member": "p2"})
+	a.Ask("member:p1", "POST", "/v2/images/"+id+"/members", map[string]any{"member": "p2"})
 	if _, err := s.Core.EnsureFor(t.Context(), "east", ident.TopID(id), "p2"); err != nil {
 		t.Fatal(err)
 	}
 	a.atSite("p2", "east", id) // it sees it
-	if got := a.ask("member:p1", "DELETE", "/v2/images/"+id+"/members/p2", nil); got.code != 204 {
-		t.Fatalf("remove member: %d %s", got.code, got.raw)
+	if got := a.Ask("member:p1", "DELETE", "/v2/images/"+id+"/members/p2", nil); got.Code != 204 {
+		t.Fatalf("remove member: %d %s", got.Code, got.Raw)
 	}
 	session, err := s.Registry.Tenant(t.Context(), "east", "p2")
 	if err != nil {
@@ -311,18 +311,18 @@ func TestIsolation(t *testing.T) {
 		{"no token", "", "GET", "/v2/images", nil, "", 401},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			if got := a.ask(step.token, step.method, step.path, step.body, step.header); got.code != step.code {
-				t.Errorf("got %d %s, want %d", got.code, got.raw, step.code)
+			if got := a.Ask(step.token, step.method, step.path, step.body, step.header); got.Code != step.code {
+				t.Errorf("got %d %s, want %d", got.Code, got.Raw, step.code)
 			}
 		})
 	}
 	list := func(token, query string) string {
-		got := a.ask(token, "GET", "/v2/images"+query, nil)
-		if got.code != 200 {
-			t.Fatalf("list %s: %d %s", query, got.code, got.raw)
+		got := a.Ask(token, "GET", "/v2/images"+query, nil)
+		if got.Code != 200 {
+			t.Fatalf("list %s: %d %s", query, got.Code, got.Raw)
 		}
 		var names []string
-		for _, one := range got.body["images"].([]any) {
+		for _, one := range got.Body["images"].([]any) {
 			names = append(names, one.(map[string]any)["name"].(string))
 		}
 		slices.Sort(names)
@@ -344,14 +344,14 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("list%s as %s: %q, want %q", tt.query, tt.token, got, tt.want)
 		}
 	}
-	if got := a.ask("member:p2", "PUT", shared+"/members/p2", map[string]any{"status": "accepted"}); got.code != 200 || got.body["status"] != "accepted" {
-		t.Fatalf("accept: %d %s", got.code, got.raw)
+	if got := a.Ask("member:p2", "PUT", shared+"/members/p2", map[string]any{"status": "accepted"}); got.Code != 200 || got.Body["status"] != "accepted" {
+		t.Fatalf("accept: %d %s", got.Code, got.Raw)
 	}
 	if got := list("member:p2", ""); got != "public shared" {
 		t.Errorf("list after accepting: %q", got)
 	}
-	if got := a.ask("admin:ops", "PATCH", "/v2/images/"+ids["private"], `[{"op":"replace","path":"/owner","value":"p2"}]`, patch); got.code != 200 || got.body["owner"] != "p2" {
-		t.Errorf("an administrator gives an image away: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "PATCH", "/v2/images/"+ids["private"], `[{"op":"replace","path":"/owner","value":"p2"}]`, patch); got.Code != 200 || got.Body["owner"] != "p2" {
+		t.Errorf("an administrator gives an image away: %d %s", got.Code, got.Raw)
 	}
 }
 
@@ -412,23 +412,23 @@ func TestRefusals(t *testing.T) {
 		{"unknown schema", "GET", "/v2/schemas/x", nil, "", 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := a.ask(me, tt.method, tt.path, tt.body, tt.header); got.code != tt.code {
-				t.Errorf("got %d %s, want %d", got.code, got.raw, tt.code)
+			if got := a.Ask(me, tt.method, tt.path, tt.body, tt.header); got.Code != tt.code {
+				t.Errorf("got %d %s, want %d", got.Code, got.Raw, tt.code)
 			}
 		})
 	}
-	got := a.ask(me, "GET", at+"/file", nil, "Range: bytes=-3")
-	if string(got.raw) != "789" || got.header.Get("Content-Range") != "bytes 7-9/10" {
-		t.Errorf("the last three bytes: %q %s", got.raw, got.header.Get("Content-Range"))
+	got := a.Ask(me, "GET", at+"/file", nil, "Range: bytes=-3")
+	if string(got.Raw) != "789" || got.Header.Get("Content-Range") != "bytes 7-9/10" {
+		t.Errorf("the last three bytes: %q %s", got.Raw, got.Header.Get("Content-Range"))
 	}
-	if got := a.ask(me, "POST", at+"/actions/deactivate", nil); got.code != 204 {
-		t.Fatalf("deactivate: %d %s", got.code, got.raw)
+	if got := a.Ask(me, "POST", at+"/actions/deactivate", nil); got.Code != 204 {
+		t.Fatalf("deactivate: %d %s", got.Code, got.Raw)
 	}
-	if got := a.ask(me, "GET", at+"/file", nil); got.code != 403 {
-		t.Errorf("bytes of a deactivated image: %d, want 403", got.code)
+	if got := a.Ask(me, "GET", at+"/file", nil); got.Code != 403 {
+		t.Errorf("bytes of a deactivated image: %d, want 403", got.Code)
 	}
-	if got := a.ask("admin:ops", "GET", at+"/file", nil); got.code != 200 {
-		t.Errorf("bytes of a deactivated image for an administrator: %d, want 200", got.code)
+	if got := a.Ask("admin:ops", "GET", at+"/file", nil); got.Code != 200 {
+		t.Errorf("bytes of a deactivated image for an administrator: %d, want 200", got.Code)
 	}
 }
 
@@ -443,11 +443,11 @@ func TestPages(t *testing.T) {
 	var seen []string
 	next := "/v2/images?limit=2&sort_key=name&sort_dir=asc"
 	for next != "" {
-		got := a.ask("reader:p1", "GET", next, nil)
-		for _, one := range got.body["images"].([]any) {
+		got := a.Ask("reader:p1", "GET", next, nil)
+		for _, one := range got.Body["images"].([]any) {
 			seen = append(seen, one.(map[string]any)["name"].(string))
 		}
-		next, _ = got.body["next"].(string)
+		next, _ = got.Body["next"].(string)
 	}
 	if got := strings.Join(seen, " "); got != "img-0 img-1 img-2 img-3 img-4 img-5" {
 		t.Errorf("saw %s", got)
@@ -456,8 +456,8 @@ func TestPages(t *testing.T) {
 		"?os_hidden=true": 1, "?odd=true": 3, "?tag=t": 6, "?tag=u": 0, "?name=in:img-1,img-2": 2, "?limit=0": 0,
 		"?created_at=gt:2020-01-01T00:00:00Z": 6, "?created_at=lt:2020-01-01T00:00:00Z": 0, "?size_min=1": 0, "?status=queued": 6, "?protected=false": 6,
 	} {
-		if got := a.ask("reader:p1", "GET", "/v2/images"+query, nil); len(got.body["images"].([]any)) != want {
-			t.Errorf("list%s: %s, want %d", query, got.raw, want)
+		if got := a.Ask("reader:p1", "GET", "/v2/images"+query, nil); len(got.Body["images"].([]any)) != want {
+			t.Errorf("list%s: %s, want %d", query, got.Raw, want)
 		}
 	}
 }
@@ -495,7 +495,7 @@ func TestAdoption(t *testing.T) {
 	}
 	count := map[string]int{}
 	var debian map[string]any
-	for _, one := range a.ask("reader:p1", "GET", "/v2/images", nil).body["images"].([]any) {
+	for _, one := range a.Ask("reader:p1", "GET", "/v2/images", nil).Body["images"].([]any) {
 		one := one.(map[string]any)
 		if count[one["name"].(string)]++; one["name"] == "debian" {
 			debian = one
@@ -513,18 +513,18 @@ func TestAdoption(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Adopt(t, "east")
-		got := a.ask("reader:p1", "GET", "/v2/images/"+first, nil).body
+		got := a.Ask("reader:p1", "GET", "/v2/images/"+first, nil).Body
 		return got["os_version"], got["os_version"] == "2"
 	})
-	if got := a.ask("admin:ops", "PATCH", "/v2/images/"+first, "[]", patch); got.code != 409 {
-		t.Errorf("a change of a site's own image: %d, want 409", got.code)
+	if got := a.Ask("admin:ops", "PATCH", "/v2/images/"+first, "[]", patch); got.Code != 409 {
+		t.Errorf("a change of a site's own image: %d, want 409", got.Code)
 	}
 	if err := session.Delete(t.Context(), sites.Image, ident.BottomID(first)); err != nil {
 		t.Fatal(err)
 	}
 	cascadetest.Until(t, "its end at east, at the second look", func() (any, bool) {
 		s.Adopt(t, "east")
-		got := a.ask("reader:p1", "GET", "/v2/images/"+first, nil).body
+		got := a.Ask("reader:p1", "GET", "/v2/images/"+first, nil).Body
 		return got, got["headwater:sites"] == "west"
 	})
 }
@@ -536,7 +536,7 @@ func TestWrongCopyIsReplaced(t *testing.T) {
 	a := newAPI(t, s)
 	id := a.make("member:p1", nil)
 	a.fill("member:p1", id, "the whole disk")
-	home := ident.SiteID(a.ask("member:p1", "GET", "/v2/images/"+id, nil).body["headwater:sites"].(string))
+	home := ident.SiteID(a.Ask("member:p1", "GET", "/v2/images/"+id, nil).Body["headwater:sites"].(string))
 	other := ident.SiteID(map[ident.SiteID]string{"east": "west", "west": "east"}[home])
 	session, err := s.Registry.Tenant(t.Context(), other, "p1")
 	if err != nil {
@@ -561,7 +561,7 @@ func TestWrongCopyIsReplaced(t *testing.T) {
 		bottom, err = s.Core.Ensure(t.Context(), other, ident.TopID(id))
 		return err, err == nil
 	})
-	if o := a.atSite("p1", other, string(bottom)); bottom == half.ID || o.Body["os_hash_value"] != a.ask("member:p1", "GET", "/v2/images/"+id, nil).body["os_hash_value"] {
+	if o := a.atSite("p1", other, string(bottom)); bottom == half.ID || o.Body["os_hash_value"] != a.Ask("member:p1", "GET", "/v2/images/"+id, nil).Body["os_hash_value"] {
 		t.Errorf("copy %s: %v", bottom, o.Body)
 	}
 }

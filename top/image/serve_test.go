@@ -1,46 +1,20 @@
 package image_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/labstack/echo/v4"
 
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
-	"github.com/headwater-cloud/headwater/cascade/identity"
-	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/auth"
 	"github.com/headwater-cloud/headwater/top/faultjson"
 	"github.com/headwater-cloud/headwater/top/image"
 )
 
-// tokens are "ROLE:PROJECT".
-type tokens struct{}
-
-func (tokens) Validate(_ context.Context, text string) (*identity.Token, error) {
-	role, project, ok := strings.Cut(text, ":")
-	if !ok {
-		return nil, fault.New(fault.Unauthorized, "test", "no such token")
-	}
-	return &identity.Token{
-		User: identity.Ref{ID: "user-of-" + project, Name: "user", DomainID: "default"}, Project: &identity.Ref{ID: project, Name: project, DomainID: "default"},
-		Roles: []identity.Ref{{ID: role, Name: role}},
-	}, nil
-}
-
-// api is Top's Glance over a stack, behind a real socket: bodies that break off need one.
-type api struct {
-	t     testing.TB
-	stack *cascadetest.Stack
-	url   string
-}
+// api is Top's Glance over a stack.
+type api struct{ *cascadetest.API }
 
 func newAPI(t testing.TB, stack *cascadetest.Stack) *api {
 	t.Helper()
@@ -52,70 +26,14 @@ func newAPI(t testing.TB, stack *cascadetest.Stack) *api {
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		faultjson.Write(c.Response(), faultjson.Asked{Service: faultjson.Image, RequestID: "req-1"}, err)
 	}
-	image.New(image.Config{Service: stack.Image, Auth: auth.New(tokens{}, policy)}).Routes(e.Group("/image"))
-	srv := httptest.NewServer(e)
-	t.Cleanup(srv.Close)
-	return &api{t: t, stack: stack, url: srv.URL + "/image"}
+	image.New(image.Config{Service: stack.Image, Auth: auth.New(cascadetest.Tokens{}, policy)}).Routes(e.Group("/image"))
+	return &api{stack.Serve(t, e, "/image")}
 }
 
 // client is gophercloud as "ROLE:PROJECT".
 func (a *api) client(token string) *gophercloud.ServiceClient {
 	p := &gophercloud.ProviderClient{TokenID: token, HTTPClient: *http.DefaultClient}
-	return &gophercloud.ServiceClient{ProviderClient: p, Endpoint: a.url + "/", ResourceBase: a.url + "/v2/", Type: "image"}
-}
-
-// answer is what came back.
-type answer struct {
-	code   int
-	header http.Header
-	body   map[string]any
-	raw    []byte
-}
-
-// ask makes one request as "ROLE:PROJECT"; a text or reader goes as it is, all else as JSON. Header is "Name: value" pairs.
-func (a *api) ask(token, method, path string, body any, header ...string) answer {
-	a.t.Helper()
-	var reader io.Reader
-	switch b := body.(type) {
-	case nil:
-	case io.Reader:
-		reader = b
-	case string:
-		reader = strings.NewReader(b)
-	default:
-		raw, err := json.Marshal(body)
-		if err != nil {
-			a.t.Fatal(err)
-		}
-		reader = bytes.NewReader(raw)
-	}
-	r, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if token != "" {
-		r.Header.Set("X-Auth-Token", token)
-	}
-	for _, h := range header {
-		if k, v, ok := strings.Cut(h, ": "); ok {
-			r.Header.Set(k, v)
-		}
-	}
-	w, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return answer{raw: []byte(err.Error())}
-	}
-	defer w.Body.Close()
-	out := answer{code: w.StatusCode, header: w.Header}
-	if out.raw, err = io.ReadAll(w.Body); err != nil {
-		return answer{raw: []byte(err.Error())}
-	}
-	if len(out.raw) > 0 && out.raw[0] == '{' {
-		if err := json.Unmarshal(out.raw, &out.body); err != nil {
-			a.t.Fatalf("%s %s: %v in %s", method, path, err, out.raw)
-		}
-	}
-	return out
+	return &gophercloud.ServiceClient{ProviderClient: p, Endpoint: a.URL + "/", ResourceBase: a.URL + "/v2/", Type: "image"}
 }
 
 const (
@@ -125,22 +43,22 @@ const (
 
 // make records an image and returns its id.
 func (a *api) make(token string, members map[string]any) string {
-	a.t.Helper()
+	a.T.Helper()
 	body := map[string]any{"name": "img", "disk_format": "raw", "container_format": "bare"}
 	for k, v := range members {
 		body[k] = v
 	}
-	got := a.ask(token, "POST", "/v2/images", body)
-	if got.code != 201 {
-		a.t.Fatalf("create: %d %s", got.code, got.raw)
+	got := a.Ask(token, "POST", "/v2/images", body)
+	if got.Code != 201 {
+		a.T.Fatalf("create: %d %s", got.Code, got.Raw)
 	}
-	return got.body["id"].(string)
+	return got.Body["id"].(string)
 }
 
 // fill uploads bytes to an image.
 func (a *api) fill(token, id, data string) {
-	a.t.Helper()
-	if got := a.ask(token, "PUT", "/v2/images/"+id+"/file", data, octets); got.code != 204 {
-		a.t.Fatalf("upload: %d %s", got.code, got.raw)
+	a.T.Helper()
+	if got := a.Ask(token, "PUT", "/v2/images/"+id+"/file", data, octets); got.Code != 204 {
+		a.T.Fatalf("upload: %d %s", got.Code, got.Raw)
 	}
 }

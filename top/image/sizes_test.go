@@ -32,14 +32,14 @@ func TestSizes(t *testing.T) {
 		for _, limit := range []string{"&limit=100", "&limit=1", "&limit=3"} {
 			var seen []string
 			for next := "/v2/images?" + query + limit; next != ""; {
-				got := a.ask("member:p1", "GET", next, nil)
-				if got.code != 200 {
-					t.Fatalf("%s: %s", next, got.raw)
+				got := a.Ask("member:p1", "GET", next, nil)
+				if got.Code != 200 {
+					t.Fatalf("%s: %s", next, got.Raw)
 				}
-				for _, one := range got.body["images"].([]any) {
+				for _, one := range got.Body["images"].([]any) {
 					seen = append(seen, one.(map[string]any)["name"].(string))
 				}
-				next, _ = got.body["next"].(string)
+				next, _ = got.Body["next"].(string)
 			}
 			if got := strings.Join(seen, " "); got != want {
 				t.Errorf("%s%s: %s, want %s", query, limit, got, want)

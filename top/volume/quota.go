@@ -7,11 +7,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/quota"
 	"github.com/headwater-cloud/headwater/cascade/volume"
-	"github.com/headwater-cloud/headwater/sites"
-	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/auth"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
@@ -120,76 +117,4 @@ func (h *Handler) resetQuota(c echo.Context) error {
 		return err
 	}
 	return c.NoContent(http.StatusOK)
-}
-
-// listTypes handles GET /types.
-func (h *Handler) listTypes(c echo.Context) error {
-	if err := auth.From(c).Require("get_volume_type", ""); err != nil {
-		return err
-	}
-	caller := auth.From(c).Caller()
-	rows, err := h.service.List(c.Request().Context(), index.Query{
-		Kind: sites.VolumeType, Shared: true, Sort: []index.Sort{{Field: index.ByName}}, Match: func(r *index.Resource) bool { return volume.TypeVisible(caller, r) },
-	})
-	if err != nil {
-		return err
-	}
-	items := []map[string]any{}
-	for _, r := range rows {
-		v, err := viewType(c, r)
-		if err != nil {
-			return err
-		}
-		items = append(items, v)
-	}
-	return c.JSON(http.StatusOK, map[string]any{"volume_types": items})
-}
-
-// findType looks a type up by id, or the default one.
-func (h *Handler) findType(c echo.Context) (*index.Resource, error) {
-	who := auth.From(c)
-	if err := who.Require("get_volume_type", ""); err != nil {
-		return nil, err
-	}
-	id := c.Param("id")
-	if id == "default" {
-		id = "__DEFAULT__" // Cinder's own, since Train
-	}
-	if r, err := h.service.Find(c.Request().Context(), who.Caller(), sites.VolumeType, id); err == nil && volume.TypeVisible(who.Caller(), r) {
-		return r, nil
-	}
-	if id == "" { // FindType's word for no type at all
-		return nil, index.NotFound(sites.VolumeType, id)
-	}
-	r, err := h.service.FindType(c.Request().Context(), who.Caller(), id)
-	if fault.Is(err, fault.NotFound) && c.Param("id") == "default" {
-		err = fault.New(fault.NotFound, "top/volume.findType", "Default volume type can not be found.")
-	}
-	return r, err
-}
-
-// showType handles GET /types/{id}.
-func (h *Handler) showType(c echo.Context) error {
-	r, err := h.findType(c)
-	if err != nil {
-		return err
-	}
-	v, err := viewType(c, r)
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, map[string]any{"volume_type": v})
-}
-
-// typeSpecs handles GET /types/{id}/extra_specs.
-func (h *Handler) typeSpecs(c echo.Context) error {
-	r, err := h.findType(c)
-	if err != nil {
-		return err
-	}
-	var spec volume.TypeSpec
-	if err := r.Decode(&spec); err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, map[string]any{"extra_specs": shownSpecs(auth.From(c).Caller(), spec)})
 }

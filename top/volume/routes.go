@@ -48,6 +48,8 @@ func (h *Handler) register(g *echo.Group) {
 	g.GET("/types", h.listTypes)
 	g.GET("/types/:id", h.showType)
 	g.GET("/types/:id/extra_specs", h.typeSpecs)
+	g.GET("/types/:id/os-volume-type-access", h.listTypeAccess)
+	g.POST("/types/:id/action", h.changeTypeAccess)
 	const typesAreTheSites = "Volume types are the sites' own: the operator makes one at a site, and Top takes it over."
 	g.POST("/types", refused(typesAreTheSites))
 	g.PUT("/types/:id", refused(typesAreTheSites))

@@ -99,6 +99,13 @@ func metadataOf(r *index.Resource) (map[string]string, error) {
 
 // showMetadata handles GET .../metadata.
 func (h *Handler) showMetadata(kind sites.Kind) echo.HandlerFunc {
+	return h.withMetadata(kind, func(_ echo.Context, meta map[string]string) (any, error) {
+		return map[string]any{"metadata": meta}, nil
+	})
+}
+
+// withMetadata answers with what view makes of a resource's metadata.
+func (h *Handler) withMetadata(kind sites.Kind, view func(c echo.Context, meta map[string]string) (any, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r, err := h.find(c, kind, "get")
 		if err != nil {
@@ -108,7 +115,11 @@ func (h *Handler) showMetadata(kind sites.Kind) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		return c.JSON(http.StatusOK, map[string]any{"metadata": meta})
+		out, err := view(c, meta)
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, out)
 	}
 }
 
@@ -161,22 +172,14 @@ func noKey(key string) error {
 
 // showMetadatum handles GET .../metadata/{key}.
 func (h *Handler) showMetadatum(kind sites.Kind) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		r, err := h.find(c, kind, "get")
-		if err != nil {
-			return err
-		}
-		meta, err := metadataOf(r)
-		if err != nil {
-			return err
-		}
+	return h.withMetadata(kind, func(c echo.Context, meta map[string]string) (any, error) {
 		key := c.Param("key")
 		value, ok := meta[key]
 		if !ok {
-			return noKey(key)
+			return nil, noKey(key)
 		}
-		return c.JSON(http.StatusOK, map[string]any{"meta": map[string]string{key: value}})
-	}
+		return map[string]any{"meta": map[string]string{key: value}}, nil
+	})
 }
 
 // setMetadatum handles PUT .../metadata/{key}.

@@ -39,7 +39,7 @@ func (h *Handler) viewVolume(c echo.Context, r *index.Resource) (map[string]any,
 	}
 	out := map[string]any{
 		"attachments": []any{}, "bootable": "false", "encrypted": false, "consistencygroup_id": nil, "replication_status": nil,
-		"multiattach": spec.Multiattach, "snapshot_id": nil, "source_volid": nil, "migration_status": nil,
+		"multiattach": false, "snapshot_id": nil, "source_volid": nil, "migration_status": nil,
 	}
 	maps.Copy(out, r.Observed)
 	meta := maps.Clone(texts(spec.Metadata))

@@ -26,16 +26,16 @@ func TestLife(t *testing.T) {
 	c := a.client("member:p1")
 	const me = "member:p1"
 	// Cinder answers a create without what its extensions show later; Tempest's schema refuses more.
-	raw := a.ask(me, "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1}})
-	brief, _ := raw.body["volume"].(map[string]any)
-	if _, more := brief["os-vol-tenant-attr:tenant_id"]; raw.code != 202 || more {
-		t.Errorf("answer to a create: %s", raw.raw)
+	raw := a.Ask(me, "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1}})
+	brief, _ := raw.Body["volume"].(map[string]any)
+	if _, more := brief["os-vol-tenant-attr:tenant_id"]; raw.Code != 202 || more {
+		t.Errorf("answer to a create: %s", raw.Raw)
 	}
 	if full := a.wait(me, "volumes", brief["id"].(string), "available"); full["os-vol-tenant-attr:tenant_id"] != "p1" {
 		t.Errorf("shown: %v", full)
 	}
-	if got := a.ask(me, "DELETE", "/v3/volumes/"+brief["id"].(string), nil); got.code != 202 {
-		t.Errorf("delete: %s", got.raw)
+	if got := a.Ask(me, "DELETE", "/v3/volumes/"+brief["id"].(string), nil); got.Code != 202 {
+		t.Errorf("delete: %s", got.Raw)
 	}
 	a.gone(me, "/v3/volumes/"+brief["id"].(string))
 	made, err := volumes.Create(t.Context(), c, volumes.CreateOpts{Size: 2, Name: "data", Description: "d", AvailabilityZone: "west", Metadata: map[string]string{"a": "b"}}, nil).Extract()
@@ -114,10 +114,10 @@ func TestDeleteWhileCreating(t *testing.T) {
 	t.Parallel()
 	s := cascadetest.New(t, east())
 	a := newAPI(t, s)
-	got := a.ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1}})
-	id := got.body["volume"].(map[string]any)["id"].(string)
-	if got := a.ask("member:p1", "DELETE", "/v3/volumes/"+id, nil); got.code != 202 {
-		t.Fatalf("delete: %d %s", got.code, got.raw)
+	got := a.Ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1}})
+	id := got.Body["volume"].(map[string]any)["id"].(string)
+	if got := a.Ask("member:p1", "DELETE", "/v3/volumes/"+id, nil); got.Code != 202 {
+		t.Fatalf("delete: %d %s", got.Code, got.Raw)
 	}
 	a.gone("member:p1", "/v3/volumes/"+id)
 	if used := a.used("member:p1", "p1", "volumes"); used != 0.0 {
@@ -152,10 +152,10 @@ func TestExtendUndone(t *testing.T) {
 		}
 	}
 	act(admin, "os-reset_status", sites.Body{"status": "maintenance"})
-	if got := a.ask(me, "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-extend": map[string]any{"new_size": 5}}); got.code != 400 {
-		t.Fatalf("extend: %d %s, want 400", got.code, got.raw)
+	if got := a.Ask(me, "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-extend": map[string]any{"new_size": 5}}); got.Code != 400 {
+		t.Fatalf("extend: %d %s, want 400", got.Code, got.Raw)
 	}
-	if size, used := a.ask(me, "GET", "/v3/volumes/"+id, nil).body["volume"].(map[string]any)["size"], a.used(me, "p1", "gigabytes"); size != 1.0 || used != 1.0 {
+	if size, used := a.Ask(me, "GET", "/v3/volumes/"+id, nil).Body["volume"].(map[string]any)["size"], a.used(me, "p1", "gigabytes"); size != 1.0 || used != 1.0 {
 		t.Errorf("after the refusal: size %v, gigabytes in use %v; want 1, 1", size, used)
 	}
 	act(admin, "os-reset_status", sites.Body{"status": "available"})
@@ -165,7 +165,7 @@ func TestExtendUndone(t *testing.T) {
 		if err == nil {
 			_, err = s.Core.Refresh(t.Context(), r, "east", b.BottomID)
 		}
-		size, used := a.ask(me, "GET", "/v3/volumes/"+id, nil).body["volume"].(map[string]any)["size"], a.used(me, "p1", "gigabytes")
+		size, used := a.Ask(me, "GET", "/v3/volumes/"+id, nil).Body["volume"].(map[string]any)["size"], a.used(me, "p1", "gigabytes")
 		return []any{err, size, used}, size == 4.0 && used == 4.0
 	})
 }
@@ -176,32 +176,32 @@ func TestAdministratorsVerbs(t *testing.T) {
 	s := cascadetest.New(t, east())
 	a := newAPI(t, s)
 	id := a.make("member:p1", nil)
-	snap := a.ask("member:p1", "POST", "/v3/snapshots", map[string]any{"snapshot": map[string]any{"volume_id": id}}).body["snapshot"].(map[string]any)["id"].(string)
+	snap := a.Ask("member:p1", "POST", "/v3/snapshots", map[string]any{"snapshot": map[string]any{"volume_id": id}}).Body["snapshot"].(map[string]any)["id"].(string)
 	a.wait("member:p1", "snapshots", snap, "available")
 	reset := map[string]any{"os-reset_status": map[string]any{"status": "error"}}
-	if got := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", reset); got.code != 403 {
-		t.Errorf("a member's reset: %d %s, want 403", got.code, got.raw)
+	if got := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", reset); got.Code != 403 {
+		t.Errorf("a member's reset: %d %s, want 403", got.Code, got.Raw)
 	}
-	if got := a.ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", reset); got.code != 202 {
-		t.Fatalf("reset: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", reset); got.Code != 202 {
+		t.Fatalf("reset: %d %s", got.Code, got.Raw)
 	}
 	a.wait("member:p1", "volumes", id, "error")
-	if got := a.ask("member:p1", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-force_delete": nil}); got.code != 403 {
-		t.Errorf("a member's force: %d, want 403", got.code)
+	if got := a.Ask("member:p1", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-force_delete": nil}); got.Code != 403 {
+		t.Errorf("a member's force: %d, want 403", got.Code)
 	}
-	if got := a.ask("admin:ops", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-force_delete": nil}); got.code != 202 {
-		t.Fatalf("force delete of the snapshot: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-force_delete": nil}); got.Code != 202 {
+		t.Fatalf("force delete of the snapshot: %d %s", got.Code, got.Raw)
 	}
 	a.gone("member:p1", "/v3/snapshots/"+snap)
-	if got := a.ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-reset_status": map[string]any{"status": "maintenance"}}); got.code != 202 {
-		t.Fatalf("reset: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-reset_status": map[string]any{"status": "maintenance"}}); got.Code != 202 {
+		t.Fatalf("reset: %d %s", got.Code, got.Raw)
 	}
 	a.wait("member:p1", "volumes", id, "maintenance")
-	if got := a.ask("member:p1", "DELETE", "/v3/volumes/"+id, nil); got.code != 400 {
-		t.Errorf("delete in maintenance: %d, want 400", got.code)
+	if got := a.Ask("member:p1", "DELETE", "/v3/volumes/"+id, nil); got.Code != 400 {
+		t.Errorf("delete in maintenance: %d, want 400", got.Code)
 	}
-	if got := a.ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-force_delete": nil}); got.code != 202 {
-		t.Fatalf("force delete: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-force_delete": nil}); got.Code != 202 {
+		t.Fatalf("force delete: %d %s", got.Code, got.Raw)
 	}
 	a.gone("member:p1", "/v3/volumes/"+id)
 }
@@ -217,20 +217,20 @@ func TestMetadataAtOnce(t *testing.T) {
 	for i := range 8 {
 		g.Go(func() {
 			key := fmt.Sprintf("k%d", i)
-			if got := a.ask(me, "PUT", "/v3/volumes/"+id+"/metadata/"+key, map[string]any{"meta": map[string]any{key: "v"}}); got.code != 200 {
-				t.Errorf("set %s: %d %s", key, got.code, got.raw)
+			if got := a.Ask(me, "PUT", "/v3/volumes/"+id+"/metadata/"+key, map[string]any{"meta": map[string]any{key: "v"}}); got.Code != 200 {
+				t.Errorf("set %s: %d %s", key, got.Code, got.Raw)
 			}
 		})
 	}
 	g.Wait()
-	if got := a.ask(me, "GET", "/v3/volumes/"+id+"/metadata", nil).body["metadata"].(map[string]any); len(got) != 8 {
+	if got := a.Ask(me, "GET", "/v3/volumes/"+id+"/metadata", nil).Body["metadata"].(map[string]any); len(got) != 8 {
 		t.Errorf("metadata: %v, want all 8", got)
 	}
-	if got := a.ask(me, "DELETE", "/v3/volumes/"+id+"/metadata/k0", nil); got.code != 200 {
-		t.Errorf("delete: %d %s", got.code, got.raw)
+	if got := a.Ask(me, "DELETE", "/v3/volumes/"+id+"/metadata/k0", nil); got.Code != 200 {
+		t.Errorf("delete: %d %s", got.Code, got.Raw)
 	}
-	if got := a.ask(me, "GET", "/v3/volumes/"+id+"/metadata/k0", nil); got.code != 404 {
-		t.Errorf("deleted key: %d, want 404", got.code)
+	if got := a.Ask(me, "GET", "/v3/volumes/"+id+"/metadata/k0", nil); got.Code != 404 {
+		t.Errorf("deleted key: %d, want 404", got.Code)
 	}
 	b, err := s.Core.Bindings.Get(t.Context(), ident.TopID(id), "east")
 	if err != nil {
@@ -259,16 +259,16 @@ func TestImages(t *testing.T) {
 	who := cascadetest.Member("p1")
 	img := s.NewImage(t, who, "img")
 	id := a.make("member:p1", map[string]any{"imageRef": img.ID, "availability_zone": "west"})
-	one := a.ask("member:p1", "GET", "/v3/volumes/"+id, nil).body["volume"].(map[string]any)
+	one := a.Ask("member:p1", "GET", "/v3/volumes/"+id, nil).Body["volume"].(map[string]any)
 	meta, _ := one["volume_image_metadata"].(map[string]any)
 	if one["bootable"] != "true" || meta["image_id"] != string(img.ID) || meta["hw_marker"] != nil {
 		t.Errorf("volume of an image: %v", one)
 	}
-	got := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-volume_upload_image": map[string]any{"image_name": "saved", "visibility": "shared", "protected": true}}, at("3.70"))
-	if got.code != 202 {
-		t.Fatalf("upload: %d %s", got.code, got.raw)
+	got := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-volume_upload_image": map[string]any{"image_name": "saved", "visibility": "shared", "protected": true}}, at("3.70"))
+	if got.Code != 202 {
+		t.Fatalf("upload: %d %s", got.Code, got.Raw)
 	}
-	saved := got.body["os-volume_upload_image"].(map[string]any)["image_id"].(string)
+	saved := got.Body["os-volume_upload_image"].(map[string]any)["image_id"].(string)
 	cascadetest.Until(t, "an active image", func() (any, bool) {
 		r, err := s.Image.Find(t.Context(), who, saved)
 		if err != nil {
@@ -277,15 +277,15 @@ func TestImages(t *testing.T) {
 		return r.Status, r.Status == "active" && r.Visibility == "shared"
 	})
 	a.wait("member:p1", "volumes", id, "available")
-	if got := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-volume_upload_image": map[string]any{"image_name": "x", "visibility": "public"}}, at("3.70")); got.code != 403 {
-		t.Errorf("a member publishes: %d, want 403", got.code)
+	if got := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-volume_upload_image": map[string]any{"image_name": "x", "visibility": "public"}}, at("3.70")); got.Code != 403 {
+		t.Errorf("a member publishes: %d, want 403", got.Code)
 	}
-	if got := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-set_image_metadata": map[string]any{"metadata": map[string]any{"hw_disk_bus": "scsi"}}}); got.code != 200 {
-		t.Errorf("set image metadata: %d %s", got.code, got.raw)
+	if got := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-set_image_metadata": map[string]any{"metadata": map[string]any{"hw_disk_bus": "scsi"}}}); got.Code != 200 {
+		t.Errorf("set image metadata: %d %s", got.Code, got.Raw)
 	}
-	shown := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-show_image_metadata": nil})
-	if meta, _ := shown.body["metadata"].(map[string]any); meta["hw_disk_bus"] != "scsi" || meta["image_id"] != string(img.ID) {
-		t.Errorf("image metadata: %s", shown.raw)
+	shown := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-show_image_metadata": nil})
+	if meta, _ := shown.Body["metadata"].(map[string]any); meta["hw_disk_bus"] != "scsi" || meta["image_id"] != string(img.ID) {
+		t.Errorf("image metadata: %s", shown.Raw)
 	}
 }
 
@@ -295,24 +295,24 @@ func TestErrorTellsWhy(t *testing.T) {
 	s := cascadetest.New(t, east())
 	a := newAPI(t, s)
 	const me = "member:p1"
-	got := a.ask(me, "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "no_such_member": true}}, at("3.0"))
-	if got.code != 202 {
-		t.Fatalf("create: %d %s", got.code, got.raw)
+	got := a.Ask(me, "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "no_such_member": true}}, at("3.0"))
+	if got.Code != 202 {
+		t.Fatalf("create: %d %s", got.Code, got.Raw)
 	}
-	id := got.body["volume"].(map[string]any)["id"].(string)
+	id := got.Body["volume"].(map[string]any)["id"].(string)
 	a.wait(me, "volumes", id, "error")
-	list := a.ask(me, "GET", "/v3/messages", nil, at("3.70")).body["messages"].([]any)
+	list := a.Ask(me, "GET", "/v3/messages", nil, at("3.70")).Body["messages"].([]any)
 	if len(list) != 1 || !strings.Contains(list[0].(map[string]any)["user_message"].(string), "no_such_member") || list[0].(map[string]any)["resource_uuid"] != id {
 		t.Errorf("messages: %v", list)
 	}
-	if got := a.ask("member:p2", "GET", "/v3/messages", nil, at("3.70")).body["messages"].([]any); len(got) != 0 {
+	if got := a.Ask("member:p2", "GET", "/v3/messages", nil, at("3.70")).Body["messages"].([]any); len(got) != 0 {
 		t.Errorf("another project's messages: %v", got)
 	}
-	if got := a.ask(me, "GET", "/v3/messages/"+id, nil, at("3.70")); got.code != 200 {
-		t.Errorf("one message: %d %s", got.code, got.raw)
+	if got := a.Ask(me, "GET", "/v3/messages/"+id, nil, at("3.70")); got.Code != 200 {
+		t.Errorf("one message: %d %s", got.Code, got.Raw)
 	}
-	if got := a.ask(me, "DELETE", "/v3/volumes/"+id, nil); got.code != 202 {
-		t.Fatalf("delete: %d %s", got.code, got.raw)
+	if got := a.Ask(me, "DELETE", "/v3/volumes/"+id, nil); got.Code != 202 {
+		t.Fatalf("delete: %d %s", got.Code, got.Raw)
 	}
 	a.gone(me, "/v3/volumes/"+id)
 	if used := a.used(me, "p1", "gigabytes"); used != 0.0 {
@@ -394,26 +394,26 @@ func TestRefusals(t *testing.T) {
 			if tt.version != "" {
 				header = append(header, at(tt.version))
 			}
-			got := a.ask(tt.token, tt.method, tt.path, tt.body, header...)
-			if got.code != tt.code {
-				t.Fatalf("got %d %s, want %d", got.code, got.raw, tt.code)
+			got := a.Ask(tt.token, tt.method, tt.path, tt.body, header...)
+			if got.Code != tt.code {
+				t.Fatalf("got %d %s, want %d", got.Code, got.Raw, tt.code)
 			}
-			if _, ok := got.body[tt.outer]; tt.outer != "" && !ok {
-				t.Errorf("body %s lacks %s", got.raw, tt.outer)
+			if _, ok := got.Body[tt.outer]; tt.outer != "" && !ok {
+				t.Errorf("body %s lacks %s", got.Raw, tt.outer)
 			}
 		})
 	}
-	if got := a.ask("admin:ops", "PUT", "/v3/os-quota-sets/p1", `{"quota_set":{"per_volume_gigabytes":3}}`); got.code != 200 {
-		t.Fatalf("set quota: %d %s", got.code, got.raw)
+	if got := a.Ask("admin:ops", "PUT", "/v3/os-quota-sets/p1", `{"quota_set":{"per_volume_gigabytes":3}}`); got.Code != 200 {
+		t.Fatalf("set quota: %d %s", got.Code, got.Raw)
 	}
-	if got := a.ask(me, "POST", "/v3/volumes", v(map[string]any{"size": 4})); got.code != 413 {
-		t.Errorf("over the limit of one volume: %d %s, want 413", got.code, got.raw)
+	if got := a.Ask(me, "POST", "/v3/volumes", v(map[string]any{"size": 4})); got.Code != 413 {
+		t.Errorf("over the limit of one volume: %d %s, want 413", got.Code, got.Raw)
 	}
 	for _, tt := range []struct {
 		version, member string
 		there           bool
 	}{{"3.12", "group_id", false}, {"3.13", "group_id", true}, {"3.62", "volume_type_id", false}, {"3.63", "volume_type_id", true}, {"3.64", "consumes_quota", false}, {"3.65", "consumes_quota", true}} {
-		one := a.ask(me, "GET", vol, nil, at(tt.version)).body["volume"].(map[string]any)
+		one := a.Ask(me, "GET", vol, nil, at(tt.version)).Body["volume"].(map[string]any)
 		if _, ok := one[tt.member]; ok != tt.there {
 			t.Errorf("%s at %s: there %v, want %v", tt.member, tt.version, ok, tt.there)
 		}
@@ -430,10 +430,10 @@ func TestLists(t *testing.T) {
 	}
 	a.make("member:p2", map[string]any{"name": "other"})
 	names := func(token, path string) (out []string) {
-		got := a.ask(token, "GET", path, nil, at("3.70"))
-		list, ok := got.body["volumes"].([]any)
+		got := a.Ask(token, "GET", path, nil, at("3.70"))
+		list, ok := got.Body["volumes"].([]any)
 		if !ok {
-			t.Fatalf("%s: %d %s", path, got.code, got.raw)
+			t.Fatalf("%s: %d %s", path, got.Code, got.Raw)
 		}
 		for _, one := range list {
 			out = append(out, one.(map[string]any)["name"].(string))
@@ -444,13 +444,13 @@ func TestLists(t *testing.T) {
 	next := "/v3/p1/volumes/detail?limit=2&sort=name:asc"
 	for next != "" {
 		seen = append(seen, names("reader:p1", next)...)
-		links, _ := a.ask("reader:p1", "GET", next, nil).body["volumes_links"].([]any)
+		links, _ := a.Ask("reader:p1", "GET", next, nil).Body["volumes_links"].([]any)
 		if next = ""; len(links) > 0 {
 			href := links[0].(map[string]any)["href"].(string)
-			if !strings.HasPrefix(href, a.url+"/v3/p1/volumes/detail?") {
+			if !strings.HasPrefix(href, a.URL+"/v3/p1/volumes/detail?") {
 				t.Fatalf("next link %s leads elsewhere", href)
 			}
-			next = strings.TrimPrefix(href, a.url)
+			next = strings.TrimPrefix(href, a.URL)
 		}
 	}
 	if got := strings.Join(seen, " "); got != "v0 v1 v2 v3 v4" {
@@ -468,15 +468,15 @@ func TestLists(t *testing.T) {
 			t.Errorf("%s as %s: %v, want %d", tt.query, tt.token, got, tt.want)
 		}
 	}
-	if got := a.ask("reader:p1", "GET", "/v3/volumes?with_count=true&limit=1", nil, at("3.45")); got.body["count"] != 5.0 {
-		t.Errorf("count: %s", got.raw)
+	if got := a.Ask("reader:p1", "GET", "/v3/volumes?with_count=true&limit=1", nil, at("3.45")); got.Body["count"] != 5.0 {
+		t.Errorf("count: %s", got.Raw)
 	}
-	sum := a.ask("reader:p1", "GET", "/v3/volumes/summary", nil, at("3.36")).body["volume-summary"].(map[string]any)
+	sum := a.Ask("reader:p1", "GET", "/v3/volumes/summary", nil, at("3.36")).Body["volume-summary"].(map[string]any)
 	odd, _ := sum["metadata"].(map[string]any)["odd"].([]any)
 	if sum["total_count"] != 5.0 || sum["total_size"] != 15.0 || len(odd) != 2 {
 		t.Errorf("summary: %v", sum)
 	}
-	limits := a.ask("reader:p1", "GET", "/v3/limits", nil).body["limits"].(map[string]any)["absolute"].(map[string]any)
+	limits := a.Ask("reader:p1", "GET", "/v3/limits", nil).Body["limits"].(map[string]any)["absolute"].(map[string]any)
 	if limits["totalVolumesUsed"] != 5.0 || limits["totalGigabytesUsed"] != 15.0 {
 		t.Errorf("limits: %v", limits)
 	}
@@ -500,42 +500,34 @@ func TestTypes(t *testing.T) {
 		}
 	}
 	s.Adopt(t, "west")
-	list := func(token string) []string {
-		var names []string
-		for _, one := range a.ask(token, "GET", "/v3/types", nil).body["volume_types"].([]any) {
-			names = append(names, one.(map[string]any)["name"].(string))
-		}
-		slices.Sort(names)
-		return names
-	}
-	if got := list("reader:p1"); !slices.Equal(got, []string{"__DEFAULT__", "gold"}) {
+	if got := a.names("reader:p1", ""); !slices.Equal(got, []string{"__DEFAULT__", "gold"}) {
 		t.Errorf("types for a reader: %v", got)
 	}
-	if got := list("admin:ops"); !slices.Contains(got, "secret") {
+	if got := a.names("admin:ops", "?is_public=None"); !slices.Contains(got, "secret") {
 		t.Errorf("types for an administrator: %v", got)
 	}
-	if got := a.ask("reader:p1", "GET", "/v3/types/default", nil); got.code != 200 {
-		t.Errorf("the default type: %d %s", got.code, got.raw)
+	if got := a.Ask("reader:p1", "GET", "/v3/types/default", nil); got.Code != 200 {
+		t.Errorf("the default type: %d %s", got.Code, got.Raw)
 	}
 	id := a.make("member:p1", map[string]any{"volume_type": "gold"})
-	one := a.ask("member:p1", "GET", "/v3/volumes/"+id, nil, at("3.63")).body["volume"].(map[string]any)
+	one := a.Ask("member:p1", "GET", "/v3/volumes/"+id, nil, at("3.63")).Body["volume"].(map[string]any)
 	if one["volume_type"] != "gold" || one["availability_zone"] != "west" {
 		t.Errorf("volume of a type that west alone has: %v", one)
 	}
-	got := a.ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "volume_type": "gold", "availability_zone": "east"}})
-	if got.code != 409 || !strings.Contains(string(got.raw), "east") || !strings.Contains(string(got.raw), "west") {
-		t.Errorf("gold at east: %d %s, want 409 naming both sites", got.code, got.raw)
+	got := a.Ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "volume_type": "gold", "availability_zone": "east"}})
+	if got.Code != 409 || !strings.Contains(string(got.Raw), "east") || !strings.Contains(string(got.Raw), "west") {
+		t.Errorf("gold at east: %d %s, want 409 naming both sites", got.Code, got.Raw)
 	}
-	if got := a.ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "volume_type": "secret"}}); got.code != 404 {
-		t.Errorf("a private type: %d %s, want 404", got.code, got.raw)
+	if got := a.Ask("member:p1", "POST", "/v3/volumes", map[string]any{"volume": map[string]any{"size": 1, "volume_type": "secret"}}); got.Code != 404 {
+		t.Errorf("a private type: %d %s, want 404", got.Code, got.Raw)
 	}
 	typ, _ := one["volume_type_id"].(string)
-	specs := a.ask("reader:p1", "GET", "/v3/types/"+typ+"/extra_specs", nil).body["extra_specs"].(map[string]any)
+	specs := a.Ask("reader:p1", "GET", "/v3/types/"+typ+"/extra_specs", nil).Body["extra_specs"].(map[string]any)
 	if len(specs) != 1 || specs["multiattach"] == nil {
 		t.Errorf("extra specs for a reader: %v", specs)
 	}
-	if got := a.ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-retype": map[string]any{"new_type": "__DEFAULT__", "migration_policy": "never"}}); got.code != 202 {
-		t.Fatalf("retype: %d %s", got.code, got.raw)
+	if got := a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", map[string]any{"os-retype": map[string]any{"new_type": "__DEFAULT__", "migration_policy": "never"}}); got.Code != 202 {
+		t.Fatalf("retype: %d %s", got.Code, got.Raw)
 	}
 	if one := a.wait("member:p1", "volumes", id, "available"); one["volume_type"] != "__DEFAULT__" {
 		t.Errorf("after the retype: %v", one["volume_type"])
