@@ -19,21 +19,21 @@ func TestAbsent(t *testing.T) {
 		"group_types": "group_types", "backups/detail": "backups", "qos-specs": "qos_specs", "consistencygroups": "consistencygroups",
 	} {
 		for _, base := range []string{"/v3/", "/v3/p1/"} {
-			got := a.ask("member:p1", http.MethodGet, base+path, nil)
-			if list, ok := got.body[key].([]any); got.code != 200 || !ok || len(list) != 0 {
-				t.Errorf("%s%s = %d %s", base, path, got.code, got.raw)
+			got := a.Ask("member:p1", http.MethodGet, base+path, nil)
+			if list, ok := got.Body[key].([]any); got.Code != 200 || !ok || len(list) != 0 {
+				t.Errorf("%s%s = %d %s", base, path, got.Code, got.Raw)
 			}
 		}
 	}
 	for path, want := range map[string]int{"nonsense/detail": 404, "0123456789abcdef0123456789abcdef/volumes": 400} {
-		if got := a.ask("member:p1", http.MethodGet, "/v3/"+path, nil); got.code != want {
-			t.Errorf("%s = %d %s, want %d", path, got.code, got.raw, want)
+		if got := a.Ask("member:p1", http.MethodGet, "/v3/"+path, nil); got.Code != want {
+			t.Errorf("%s = %d %s, want %d", path, got.Code, got.Raw, want)
 		}
 	}
-	if got := a.ask("member:p1", http.MethodPost, "/v3/p1/volume-transfers", map[string]any{"transfer": map[string]any{"volume_id": "x"}}); got.code != 403 || !strings.Contains(string(got.raw), "change hands") {
-		t.Errorf("transfer: %d %s", got.code, got.raw)
+	if got := a.Ask("member:p1", http.MethodPost, "/v3/p1/volume-transfers", map[string]any{"transfer": map[string]any{"volume_id": "x"}}); got.Code != 403 || !strings.Contains(string(got.Raw), "change hands") {
+		t.Errorf("transfer: %d %s", got.Code, got.Raw)
 	}
-	if got := a.ask("member:p1", http.MethodGet, "/v3/extensions", nil); !strings.Contains(string(got.raw), `"AvailabilityZones"`) {
-		t.Errorf("extensions: %s", got.raw)
+	if got := a.Ask("member:p1", http.MethodGet, "/v3/extensions", nil); !strings.Contains(string(got.Raw), `"AvailabilityZones"`) {
+		t.Errorf("extensions: %s", got.Raw)
 	}
 }
