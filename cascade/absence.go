@@ -12,7 +12,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
-// What is not in a site's list is a suspicion and no more (DESIGN D8). One rule
+// What is not in a site's list is a suspicion and no more (cascade/README.md: Absence). One rule
 // holds for whatever takes something for gone, the full comparison and every adopter:
 //
 //   - the list began after the bottom was last bound or seen;

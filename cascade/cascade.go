@@ -45,7 +45,7 @@ type Config struct {
 	// CallTimeout bounds one site call. Default 60 s.
 	CallTimeout time.Duration
 	// SettleTime is how long after an attempt without an answer the site may still carry it out; a second
-	// attempt waits for its end. Default twice CallTimeout (DESIGN D2).
+	// attempt waits for its end. Default twice CallTimeout (cascade/README.md: Markers).
 	SettleTime time.Duration
 	// Makers knows each kind. The map is owned by the Core after New.
 	Makers map[sites.Kind]Maker

@@ -18,7 +18,7 @@ func together(kind sites.Kind) bool {
 }
 
 // Place puts the connected component of the given rows (network, subnets,
-// ports, routers, floating IPs) at a site, within the transaction (DESIGN D17).
+// ports, routers, floating IPs) at a site, within the transaction (cascade/README.md: Late placement).
 // Rows that are there already stay; one that is at another site is
 // fault.Conflict naming both. What belongs to no project (external and shared networks) connects nothing.
 func (tx *Tx) Place(site ident.SiteID, ids ...ident.TopID) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
-// missingAfter is how long a bottom must stay unfound, by id, before its row says so (DESIGN D8: absence is only a suspicion).
+// missingAfter is how long a bottom must stay unfound, by id, before its row says so (cascade/README.md: Absence).
 const missingAfter = 3 * time.Second
 
 // Refresh reads a row's bottom by id, stores what it showed, and returns the row as it is then.
@@ -77,7 +77,7 @@ func (c *Core) missing(ctx context.Context, r *index.Resource, site ident.SiteID
 // Observe stores what a site showed of a row and returns the row. Seen is the
 // row as it was read before the look began: an observation counts only if no
 // verb was begun or acknowledged and no other look was stored since then
-// (DESIGN D4). The row itself tells that, and no clock: replicas' clocks may differ by minutes.
+// (cascade/README.md: Index). The row itself tells that, and no clock: replicas' clocks may differ by minutes.
 func (c *Core) Observe(ctx context.Context, seen *index.Resource, at At, obj sites.Object) (*index.Resource, error) {
 	var out *index.Resource
 	err := c.soft(ctx, func(tx *Tx) error {

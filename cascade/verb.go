@@ -12,7 +12,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
-// Verb is one call-through verb on a row that is at a site (DESIGN D3): the
+// Verb is one call-through verb on a row that is at a site (cascade/README.md: Recorded or call-through): the
 // intent is committed, the site is called once, the result is committed, and
 // only then the tenant is answered.
 type Verb struct {

@@ -6,7 +6,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
-// Tenancy says how a Top project appears at a site (DESIGN D7).
+// Tenancy says how a Top project appears at a site (sites/README.md: Tenancies).
 type Tenancy string
 
 // The tenancies.

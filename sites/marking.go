@@ -1,6 +1,6 @@
 package sites
 
-// Mark is the way in which resources of a kind carry the Top id (DESIGN D2).
+// Mark is the way in which resources of a kind carry the Top id (cascade/README.md: Markers).
 type Mark string
 
 // The ways.

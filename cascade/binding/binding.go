@@ -6,7 +6,7 @@
 // the site is called, and committed with the bottom's id only while the claim's
 // token is still the row's. A row that is attempted and has no bottom id says
 // that a bottom may exist unknown to us: it is looked for by its marker before
-// another attempt (DESIGN D2).
+// another attempt (cascade/README.md: Markers).
 package binding
 
 import (

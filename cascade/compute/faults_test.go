@@ -14,7 +14,7 @@ import (
 )
 
 // A site that carries a create out and loses the reply, or carries it out only
-// after our time-out, must not get a second server (DESIGN D2).
+// after our time-out, must not get a second server (cascade/README.md: Markers).
 func TestOneServerWhateverTheReply(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

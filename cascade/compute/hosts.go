@@ -15,7 +15,7 @@ import (
 	"github.com/headwater-cloud/headwater/sites/registry"
 )
 
-// Hosts returns the sites that have a compute service, by name: each is one compute host (DESIGN D18). A pinned caller sees its own.
+// Hosts returns the sites that have a compute service, by name: each is one compute host (top/README.md: Hosts). A pinned caller sees its own.
 func (s *Service) Hosts(ctx context.Context, caller sites.Caller) ([]registry.Site, error) {
 	all, err := s.registry.Sites(ctx)
 	if err != nil {

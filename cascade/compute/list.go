@@ -30,7 +30,7 @@ type ListQuery struct {
 	Image         string
 	Zone          string
 	KeyName       string
-	Host          string // of D18: a site's name
+	Host          string // a site's name
 	Reservation   string
 	ConfigDrive   *bool
 	Locked        *bool

@@ -1,5 +1,5 @@
 // Package image knows what images are: metadata, hashes and residency live at
-// Top, bytes at sites (DESIGN D16). An upload streams through Top to the
+// Top, bytes at sites (cascade/README.md: Image bytes). An upload streams through Top to the
 // image's home site; another site gets the bytes, streamed from one that has
 // them and checked against their hash, when something there first needs them.
 package image

@@ -1,5 +1,5 @@
 // Package index holds Top's own record of every resource: each list and show
-// is answered from it and never from a site (DESIGN D4). It keeps what the
+// is answered from it and never from a site (cascade/README.md: Index). It keeps what the
 // tenant asked for, what the site was last seen to hold, and the state of the
 // verbs between the two.
 package index

@@ -129,7 +129,7 @@ func texts[T ~string](ids []T) []string {
 }
 
 // Find returns what the caller calls id: a Top id or, within the caller's
-// project, a bottom id of any site (DESIGN D2). Rows that are hidden, gone or
+// project, a bottom id of any site (cascade/README.md: Aliases). Rows that are hidden, gone or
 // another project's are fault.NotFound; administrators see every project's, and
 // everybody what belongs to no project. A pinned caller does not see what lives at another site.
 func (s *Store) Find(ctx context.Context, c sites.Caller, kind sites.Kind, id string) (*Resource, error) {

@@ -20,7 +20,7 @@ import (
 // AdoptSite takes over what a site offers to all: its external networks, and those that it shares with every project. Each
 // name is one logical network over all sites, bound wherever it is, with each site's own subnets; external and shared ones of
 // one name stay apart. It is idempotent. What vanished from the site loses its binding there when two looks have said so
-// (DESIGN D8), and ends when no site has it and nothing uses it.
+// (cascade/README.md: Absence), and ends when no site has it and nothing uses it.
 // The slices that the site has of Top's subnets are looked after at the same time.
 func (s *Service) AdoptSite(ctx context.Context, site ident.SiteID, caps sites.Capabilities) error {
 	list := offers(&caps)

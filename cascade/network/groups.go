@@ -35,7 +35,7 @@ func defaultID(project string, n int) ident.TopID {
 }
 
 // DefaultGroup returns the project's security group "default", recording it on
-// first use with the rules that Neutron gives it. It is Top's own: a site's group of that name is never used (DESIGN D7).
+// first use with the rules that Neutron gives it. It is Top's own: a site's group of that name is never used (cascade/README.md: Default groups).
 func (s *Service) DefaultGroup(tx *cascade.Tx, project string) (*index.Resource, error) {
 	for n := 0; ; n++ {
 		r, err := tx.Load(defaultID(project, n))

@@ -3,7 +3,7 @@
 // addresses and MACs, records the result with its quota and references, and
 // says how each kind becomes one at a site.
 //
-// It promises that a network answers before it is anywhere (DESIGN D17), that
+// It promises that a network answers before it is anywhere (cascade/README.md: Late placement), that
 // an address which it gave is given once over all sites, and that what is in
 // use cannot be deleted, whatever runs at the same time.
 package network

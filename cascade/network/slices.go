@@ -19,7 +19,7 @@ import (
 const spare = 2
 
 // widen looks at what a site uses of its slice in each of Top's subnets there,
-// enlarges those that run out, and makes the pools at the site those of the slices (DESIGN D10).
+// enlarges those that run out, and makes the pools at the site those of the slices (crosssite/README.md: Slices).
 func (s *Service) widen(ctx context.Context, site ident.SiteID) error {
 	bound, err := s.core.Bindings.OfSite(ctx, site, sites.Subnet)
 	if err != nil {

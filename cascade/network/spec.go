@@ -15,7 +15,7 @@ import (
 // Common is what all kinds have.
 type Common struct {
 	Tags []string `json:"tags,omitempty"`
-	// Extra are members that Headwater does not know; they go to the site as they are (DESIGN D5).
+	// Extra are members that Headwater does not know; they go to the site as they are (cascade/README.md: Unknown members).
 	Extra map[string]any `json:"extra,omitempty"`
 }
 

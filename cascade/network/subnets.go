@@ -342,7 +342,7 @@ func (subnetMaker) Needs(_ context.Context, r *index.Resource, _ ident.SiteID) (
 	return []ident.TopID{r.ParentID}, nil
 }
 
-// Body is the subnet as the site takes it: the same addresses, but a pool of the site's own slice only (DESIGN D10).
+// Body is the subnet as the site takes it: the same addresses, but a pool of the site's own slice only (crosssite/README.md: Slices).
 func (m subnetMaker) Body(ctx context.Context, r *index.Resource, at cascade.At) (sites.Body, error) {
 	spec, err := SpecOf[SubnetSpec](r)
 	if err != nil {

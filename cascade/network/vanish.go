@@ -28,7 +28,7 @@ type absence struct {
 }
 
 // absent looks, by id, at what was adopted from the site and is not among its offers. It returns nothing when the probe
-// cannot prove that it saw all: what an account does not see after it lost a role is not gone (DESIGN D8).
+// cannot prove that it saw all: what an account does not see after it lost a role is not gone (cascade/README.md: Absence).
 func (s *Service) absent(ctx context.Context, site ident.SiteID, caps *sites.Capabilities, list []offer) ([]absence, error) {
 	if !caps.NetworksListed {
 		return nil, nil

@@ -1,4 +1,4 @@
-// Package placement chooses the site of a resource (DESIGN D6, D9, D17). Choose
+// Package placement chooses the site of a resource (cascade/README.md: Late placement; sites/README.md: Zones). Choose
 // is pure: the same input gives the same answer, with the reason for every site,
 // so that what placement would do can be asked and explained by the code that does it.
 package placement

@@ -24,7 +24,7 @@ import (
 const DefaultBaseMAC = "fa:16:3e:00:00:00"
 
 // DefaultSlice is the number of addresses that are kept for a site's own use in
-// a subnet: two DHCP agents and four more (DESIGN D10).
+// a subnet: two DHCP agents and four more (crosssite/README.md: Slices).
 const DefaultSlice = 6
 
 // Config is what a Store is made of.

@@ -49,7 +49,7 @@ func Check(root string) ([]Violation, error) {
 	var out []Violation
 	for _, rule := range []func(*tree) []Violation{
 		checkFolders, checkReadmes, checkLength, checkNames,
-		checkLayers, checkTop, checkFences, checkImportOrder,
+		checkLayers, checkTop, checkFences, checkImportOrder, checkCitations,
 		checkPackageComments, checkDocComments,
 		checkStatements, checkVariables,
 	} {

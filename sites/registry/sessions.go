@@ -71,7 +71,7 @@ func (r *Registry) siteCredential(ctx context.Context, name ident.SiteID) (sites
 }
 
 // Tenant returns an adaptor that acts at the site for a project of Top, as the
-// site's tenancy says (DESIGN D7): as a member of a project made on first use,
+// site's tenancy says (sites/README.md: Tenancies): as a member of a project made on first use,
 // as the account that the operator gave, or as the site's one account. It is
 // shared and kept like Admin's.
 //

@@ -154,7 +154,7 @@ func checkName(name ident.SiteID) string {
 	return ""
 }
 
-// probedZones returns the zones of Top that follow from what a site's services offer (DESIGN D6).
+// probedZones returns the zones of Top that follow from what a site's services offer (sites/README.md: Zones).
 //
 // The site's own name means any zone. SITE/ZONE is a zone that some service has;
 // where compute has it, the services that lack it serve it with their default, since a server there needs them.

@@ -23,7 +23,7 @@ type Verb struct {
 	Why  string   `json:"why,omitempty"` // "" when exact
 }
 
-// verbRow is a line of the table verb x tenancy (DESIGN D7).
+// verbRow is a line of the table verb x tenancy (sites/README.md: Tenancies).
 type verbRow struct {
 	verb                    string
 	project, static, shared Fidelity

@@ -58,7 +58,7 @@ func check(ctx context.Context, a sites.Adaptor, site registry.Site) Finding {
 }
 
 // sum turns the answers of one check into a finding. A service that answers
-// with an error of the account, not of the service, degrades the site (DESIGN D8).
+// with an error of the account, not of the service, degrades the site (cascade/README.md: Absence).
 func sum(site registry.Site, calls []look, errs []error) Finding {
 	f := Finding{State: registry.Up}
 	var reasons []string

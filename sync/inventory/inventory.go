@@ -1,6 +1,6 @@
 // Package inventory keeps Top's index true of what the sites hold: it polls each
 // site for what changed, and from time to time compares everything, which alone
-// finds deletions and doubles (DESIGN D8).
+// finds deletions and doubles (cascade/README.md: Absence).
 //
 // It promises that a change at a site shows at Top within a poll, that no poll
 // overwrites what a newer verb said, and that nothing is forgotten because an

@@ -198,7 +198,7 @@ func TestOneServiceDown(t *testing.T) {
 	})
 }
 
-// An account that loses its role sees an empty list; that is no deletion of everything (DESIGN D8).
+// An account that loses its role sees an empty list; that is no deletion of everything (cascade/README.md: Absence).
 func TestLostRoleForgetsNothing(t *testing.T) {
 	t.Parallel()
 	s := cascadetest.New(t, []ident.SiteID{"east"})

@@ -62,7 +62,7 @@ func viewJob(r jobs.Record) jobView {
 	for _, e := range r.Errors {
 		v.Errors = append(v.Errors, jobError(e))
 	}
-	// Args are ids, never secrets (STYLE section 9). What cannot be read is left out.
+	// Args are ids, never secrets. What cannot be read is left out.
 	if err := json.Unmarshal(r.Args, &v.Args); err != nil {
 		v.Args = nil
 	}

@@ -196,7 +196,7 @@ func checkCounts(r *engine.CreateRequest, low, high int) error {
 	return nil
 }
 
-// checkHosts reads what names a host: a site is the only host there is (DESIGN D18), and only administrators name one.
+// checkHosts reads what names a host: a site is the only host there is (top/README.md: Hosts), and only administrators name one.
 func (k *call) checkHosts(r *engine.CreateRequest) error {
 	zone, host, forced := strings.Cut(r.Zone, ":")
 	named := ""

@@ -9,7 +9,7 @@ import (
 	"github.com/headwater-cloud/headwater/top/wire"
 )
 
-// A site looks like one compute host in a zone of its own name (DESIGN D18).
+// A site looks like one compute host in a zone of its own name (top/README.md: Hosts).
 
 func listZones(detail bool) func(*call) error {
 	return func(k *call) error {

@@ -149,7 +149,7 @@ func (k *call) extended(one *engine.Server, s *seen, o object) {
 	}
 }
 
-// attributes adds what administrators see: a site is one host (DESIGN D18).
+// attributes adds what administrators see: a site is one host (top/README.md: Hosts).
 func (k *call) attributes(one *engine.Server, o object) {
 	const prefix = "OS-EXT-SRV-ATTR:"
 	o[prefix+"host"], o[prefix+"hypervisor_hostname"] = orNull(string(one.Site)), orNull(string(one.Site))

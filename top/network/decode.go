@@ -96,7 +96,7 @@ func (col *collection) single(m map[string]any) (map[string]any, error) {
 var memberName = regexp.MustCompile(`^[a-z][a-z0-9_:-]{0,63}$`)
 
 // fields validates the members of a create (post) or an update. Those that no
-// table knows go along under "extra": a site may know them (DESIGN D5).
+// table knows go along under "extra": a site may know them (cascade/README.md: Unknown members).
 func (col *collection) fields(m map[string]any, post bool) (network.Fields, error) {
 	out, extra := network.Fields{}, map[string]any{}
 	for name, value := range m {

@@ -143,7 +143,7 @@ func named(col *collection) map[string][]sites.Kind {
 // mostIDs is how many values of a filter are looked up; who names more of them at a time got them from a list of Top's.
 const mostIDs = 20
 
-// topIDs writes Top ids over the sites' ids in filters: a guest knows its server by the site's id alone (DESIGN D2).
+// topIDs writes Top ids over the sites' ids in filters: a guest knows its server by the site's id alone (cascade/README.md: Aliases).
 func (h *Handler) topIDs(c echo.Context, col *collection, who sites.Caller, q url.Values) url.Values {
 	out := url.Values{}
 	kinds := named(col)

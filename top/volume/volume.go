@@ -125,7 +125,7 @@ func (h *Handler) zonesOf(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]any{"availabilityZoneInfo": out})
 }
 
-// services handles GET /os-services: each site is one host (DESIGN D18).
+// services handles GET /os-services: each site is one host (top/README.md: Hosts).
 func (h *Handler) services(c echo.Context) error {
 	if err := auth.From(c).Require("get_service", ""); err != nil {
 		return err

@@ -1,6 +1,6 @@
 -- +goose Up
 -- bindings are written by cascade/binding, inventory_cursors by sync/inventory.
--- Absence at a site is a suspicion at first (DESIGN D8), and a full comparison goes on where it stopped.
+-- Absence at a site is a suspicion at first (cascade/README.md: Absence), and a full comparison goes on where it stopped.
 ALTER TABLE bindings ADD COLUMN absent_at TIMESTAMPTZ; -- when the list began that alone did not show the bottom
 ALTER TABLE bindings ADD COLUMN missing_since TIMESTAMPTZ; -- first of the looks by id that did not find it
 CREATE INDEX bindings_in_order ON bindings (site, kind, bottom_id COLLATE "C");
