@@ -16,7 +16,7 @@ import (
 )
 
 // Saving is an image of a server that its site was told to make and has not
-// named yet. Its id marks the image at the site; the image's Top id is the one that the site gives it (DESIGN D2).
+// named yet. Its id marks the image at the site; the image's Top id is the one that the site gives it (cascade/README.md: Aliases).
 type Saving struct {
 	ID       ident.TopID       `json:"id"`
 	Verb     int64             `json:"verb"`
