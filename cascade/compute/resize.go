@@ -32,9 +32,15 @@ func (s *Service) Resize(ctx context.Context, caller sites.Caller, id, flavor, d
 	if err := s.bring(ctx, caller, one, "resize", f.ID); err != nil {
 		return err
 	}
+	was := one.Spec.DiskConfig
 	_, err = s.run(ctx, caller, one, act{
-		rule:  "resize",
-		begin: func(tx *cascade.Tx, one *Server) error { return s.takeFlavor(tx, one, f) },
+		rule: "resize",
+		begin: func(tx *cascade.Tx, one *Server) error {
+			if diskConfig != "" {
+				one.Spec.DiskConfig = diskConfig
+			}
+			return s.takeFlavor(tx, one, f)
+		},
 		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
 			there, err := at.Bottom(ctx, f.ID)
 			if err != nil {
@@ -49,7 +55,10 @@ func (s *Service) Resize(ctx context.Context, caller sites.Caller, id, flavor, d
 			}
 			return actionRequest(bottom, "resize", args), nil
 		},
-		undo: s.leaveFlavor,
+		undo: func(tx *cascade.Tx, one *Server) error {
+			one.Spec.DiskConfig = was
+			return s.leaveFlavor(tx, one)
+		},
 	})
 	return err
 }

@@ -128,7 +128,7 @@ func TestResize(t *testing.T) {
 	}
 	resize := func() {
 		t.Helper()
-		if err := s.Compute.Resize(t.Context(), who, string(one.ID), "big", ""); err != nil {
+		if err := s.Compute.Resize(t.Context(), who, string(one.ID), "big", "MANUAL"); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Await(t, who, one.ID, "VERIFY_RESIZE"); got.FlavorID != big.ID || got.Spec.RAM != 777 {
@@ -148,8 +148,8 @@ func TestResize(t *testing.T) {
 	if err := s.Compute.ConfirmResize(t.Context(), who, string(one.ID)); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Await(t, who, one.ID, "ACTIVE"); got.FlavorID != big.ID || got.Spec.OldFlavor != nil {
-		t.Errorf("confirmed as %s, want big and nothing to go back to", got.FlavorID)
+	if got := s.Await(t, who, one.ID, "ACTIVE"); got.FlavorID != big.ID || got.Spec.OldFlavor != nil || got.Spec.DiskConfig != "MANUAL" {
+		t.Errorf("confirmed as %s with disk config %s, want big, nothing to go back to, and MANUAL as asked", got.FlavorID, got.Spec.DiskConfig)
 	}
 	cores(3)
 }

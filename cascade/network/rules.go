@@ -187,9 +187,12 @@ func checkPorts(r *RuleSpec, number string) error {
 	case "":
 		return typed(fault.BadRequest, "SecurityGroupProtocolRequiredWithPorts", "Must also specify protocol if port range is given.")
 	case "1", "58":
-		for field, v := range map[string]*int{"port_range_min (type)": r.PortMin, "port_range_max (code)": r.PortMax} {
-			if v != nil && (*v < 0 || *v > 255) {
-				return typed(fault.BadRequest, "SecurityGroupInvalidIcmpValue", "Invalid value for ICMP %s: %d. It must be 0 to 255.", field, *v)
+		for _, f := range []struct {
+			field, attr string
+			value       *int
+		}{{"type", "port_range_min", r.PortMin}, {"code", "port_range_max", r.PortMax}} {
+			if f.value != nil && (*f.value < 0 || *f.value > 255) {
+				return typed(fault.BadRequest, "SecurityGroupInvalidIcmpValue", "Invalid value for ICMP %s (%s) %d. It must be 0 to 255.", f.field, f.attr, *f.value)
 			}
 		}
 		if r.PortMin == nil {

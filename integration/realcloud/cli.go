@@ -83,3 +83,14 @@ func (r Result) JSON(t testing.TB, v any) {
 		t.Fatalf("%s: no JSON: %v\n%s", r.Command, err, r.Stdout)
 	}
 }
+
+// NeedTempest skips the test where OpenStack's own test suite is missing, or
+// fails it when HEADWATER_REQUIRE_REALCLOUD=1.
+func NeedTempest(t testing.TB) {
+	t.Helper()
+	for _, tool := range []string{"tempest", "jq", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, "OpenStack's test suite: Debian's packages tempest, jq and curl are not installed")
+		}
+	}
+}

@@ -61,6 +61,7 @@ func checkDiskConfig(v *string) error {
 	return nil
 }
 
+// checkIP also writes an address of IPv6 in its canonical form (RFC 5952), in which Nova keeps and shows it.
 func checkIP(key string, v *string, version int) error {
 	if v == nil || *v == "" {
 		return nil
@@ -69,6 +70,7 @@ func checkIP(key string, v *string, version int) error {
 	if err != nil || ip.Is4() != (version == 4) {
 		return wire.Invalid(key, *v)
 	}
+	*v = ip.String()
 	return nil
 }
 

@@ -79,7 +79,7 @@ func (k *call) readCreate(m, rest wire.Members) (created, error) {
 	in := created{}
 	r := &in.req
 	var key, zone, hostname, pass, disk *string
-	var minCount, maxCount wire.Int
+	var minCount, maxCount *wire.Int
 	var configDrive, reservation wire.Bool
 	var description wire.Optional[string]
 	var groups []struct {
@@ -145,7 +145,7 @@ func (k *call) readCreate(m, rest wire.Members) (created, error) {
 			return in, err
 		}
 	}
-	return in, checkCounts(r, int(minCount), int(maxCount))
+	return in, checkCounts(r, minCount, maxCount)
 }
 
 // ref is an id as a text or a number (Nova's flavor_ref).
@@ -168,13 +168,18 @@ func deref(s *string) string {
 	return *s
 }
 
-func checkCounts(r *engine.CreateRequest, low, high int) error {
-	if low < 0 || high < 0 {
-		return wire.BadRequest("Invalid input for field/attribute min_count: it must be positive")
+func checkCounts(r *engine.CreateRequest, low, high *wire.Int) error {
+	for field, n := range map[string]*wire.Int{"min_count": low, "max_count": high} {
+		if n != nil && *n < 1 {
+			return wire.BadRequest("Invalid input for field/attribute %s. Value: %d. %d is less than the minimum of 1", field, *n, *n)
+		}
 	}
-	r.Min = max(low, 1)
-	if r.Max = high; high == 0 {
-		r.Max = r.Min
+	r.Min = 1
+	if low != nil {
+		r.Min = int(*low)
+	}
+	if r.Max = r.Min; high != nil {
+		r.Max = int(*high)
 	}
 	if r.Min > r.Max {
 		return wire.BadRequest("min_count must be <= max_count")

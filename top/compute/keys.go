@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"net/http"
 	"regexp"
+	"strings"
 
 	engine "github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -104,6 +105,8 @@ func createKeypair(k *call) error {
 		return wire.Invalid("type", kind)
 	case public == "" && k.v.AtLeast(92):
 		return wire.BadRequest("Invalid input for field/attribute keypair. 'public_key' is a required property")
+	case public != "" && strings.TrimSpace(public) == "":
+		return wire.BadRequest("Keypair data is invalid: failed to generate fingerprint")
 	case !k.v.AtLeast(92) && !keyName.MatchString(*name):
 		return wire.BadRequest("Keypair data is invalid: Keypair name contains unsafe characters")
 	}

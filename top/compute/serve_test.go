@@ -190,6 +190,9 @@ func TestRefusals(t *testing.T) {
 		{"wrong type", "member:p1", "", "POST", "/v2.1/servers", `{"server":{"name":7}}`, 400, "badRequest"},
 		{"no flavor", "member:p1", "", "POST", "/v2.1/servers", `{"server":{"name":"x"}}`, 400, "badRequest"},
 		{"networks needed since 2.37", "member:p1", "2.37", "POST", "/v2.1/servers", `{"server":{"name":"x","flavorRef":"1","imageRef":"y"}}`, 400, "badRequest"},
+		{"no server", "member:p1", "", "POST", "/v2.1/servers", `{"server":{"name":"x","flavorRef":"1","imageRef":"y","min_count":0}}`, 400, "badRequest"},
+		{"no server at most", "member:p1", "", "POST", "/v2.1/servers", `{"server":{"name":"x","flavorRef":"1","imageRef":"y","max_count":0}}`, 400, "badRequest"},
+		{"a blank for a public key", "member:p1", "", "POST", "/v2.1/os-keypairs", `{"keypair":{"name":"blank","public_key":" "}}`, 400, "badRequest"},
 		{"unknown action", "member:p1", "", "POST", server + "/action", `{"dance":null}`, 400, "badRequest"},
 		{"two actions", "member:p1", "", "POST", server + "/action", `{"pause":null,"suspend":null}`, 400, "badRequest"},
 		{"action in a wrong state", "member:p1", "", "POST", server + "/action", `{"unpause":null}`, 409, "conflictingRequest"},
@@ -251,6 +254,24 @@ func TestPages(t *testing.T) {
 	}
 	if got := a.ask("admin:other", "2.1", "GET", "/v2.1/servers?all_tenants=1&name=^s-3$", nil); len(got.body["servers"].([]any)) != 1 {
 		t.Errorf("an administrator's search: %s", got.raw)
+	}
+}
+
+// Nova keeps an address of IPv6 in its canonical form, whatever the tenant wrote.
+func TestAccessAddress(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, []ident.SiteID{"east"})
+	a := newAPI(t, s)
+	img, net := s.NewImage(t, cascadetest.Member("p1"), "img"), s.NewNetwork(t, cascadetest.Member("p1"), "net", "10.0.0.0/24")
+	got := a.ask("member:p1", "", "POST", "/v2.1/servers", map[string]any{"server": map[string]any{"name": "x", "flavorRef": s.Flavor(t).ID, "imageRef": img.ID,
+		"networks": []map[string]any{{"uuid": net.ID}}, "accessIPv6": "0000:0000:0000:0000:0000:babe:220.12.22.2", "accessIPv4": "10.1.2.3"}})
+	if got.code != 202 {
+		t.Fatalf("%d %s", got.code, got.raw)
+	}
+	id := got.body["server"].(map[string]any)["id"].(string)
+	shown := a.ask("member:p1", "", "GET", "/v2.1/servers/"+id, nil).body["server"].(map[string]any)
+	if shown["accessIPv6"] != "::babe:dc0c:1602" || shown["accessIPv4"] != "10.1.2.3" {
+		t.Errorf("addresses: %v %v", shown["accessIPv6"], shown["accessIPv4"])
 	}
 }
 

@@ -37,12 +37,12 @@ func (h *Handler) showProjectAs(c echo.Context, status int, p identity.Project, 
 
 // listProjects handles GET /v3/projects: every project to an administrator, his own to anybody else.
 func (h *Handler) listProjects(c echo.Context) error {
+	if err := require(c, "identity:list_projects"); err != nil {
+		return err // one's own stand at /v3/auth/projects and /v3/users/ID/projects, where clients look then
+	}
 	f := identity.ProjectFilter{Name: c.QueryParam("name"), DomainID: c.QueryParam("domain_id"), Enabled: queryFlag(c, "enabled")}
 	if parent := c.QueryParam("parent_id"); parent != "" && f.DomainID == "" {
 		f.DomainID = parent
-	}
-	if require(c, "identity:list_projects") != nil {
-		f.UserID = auth.From(c).Token().User.ID
 	}
 	if domains := queryFlag(c, "is_domain"); domains != nil && *domains {
 		return h.list(c, "projects", nil) // domains are not projects here

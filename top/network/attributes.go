@@ -97,8 +97,8 @@ func groupAttributes() map[string]attribute {
 func ruleAttributes() map[string]attribute {
 	all := shared(map[string]attribute{
 		"security_group_id": must(id), "direction": must(oneOf("ingress", "egress")), "ethertype": postOnly(text(16)), "protocol": postOnly(orNull(protocol)),
-		"port_range_min": postOnly(orNull(integer(-1))), "port_range_max": postOnly(orNull(integer(-1))), "remote_ip_prefix": postOnly(orNull(text(64))),
-		"remote_group_id": postOnly(orNull(id)), "normalized_cidr": readOnly(),
+		"port_range_min": postOnly(orNull(portNumber)), "port_range_max": postOnly(orNull(portNumber)), "remote_ip_prefix": postOnly(orNull(text(64))),
+		"remote_group_id": postOnly(orNull(text(255))), "normalized_cidr": readOnly(),
 	})
 	delete(all, "name")
 	delete(all, "status")

@@ -59,6 +59,15 @@ func integer(least int64) check {
 	}
 }
 
+// portNumber takes 0 to 65535, as neutron's convert_validate_port_value does and in its words.
+func portNumber(v any) (any, string) {
+	n, reason := integer(0)(v)
+	if i, ok := n.(int64); reason != "" || ok && i > 65535 {
+		return nil, convertReason + fmt.Sprintf("Invalid value for port %v", v)
+	}
+	return n, ""
+}
+
 func version(v any) (any, string) {
 	n, reason := integer(0)(v)
 	if reason == "" && n != int64(4) && n != int64(6) {

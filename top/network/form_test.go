@@ -234,6 +234,21 @@ func TestQuotas(t *testing.T) {
 		t.Fatalf("set a quota: %d %v", got, out)
 	}
 	s.do(201, "POST", "networks", object{"network": object{}})
+	for _, tt := range []struct {
+		protocol  string
+		low, high any
+		want      string
+	}{
+		{"tcp", -16, 80, "Invalid value for port -16"}, {"tcp", 80, 65536, "Invalid value for port 65536"}, {"tcp", 80, 79, "port_range_min must be <= port_range_max"},
+		{"icmp", 1, 256, "Invalid value for ICMP code (port_range_max) 256"}, {"icmp", 300, 1, "Invalid value for ICMP type (port_range_min) 300"},
+	} {
+		group := s.items("security-groups")[0]["id"]
+		status, out := s.call("p1-member", "POST", "security-group-rules", object{"security_group_rule": object{
+			"security_group_id": group, "direction": "ingress", "protocol": tt.protocol, "port_range_min": tt.low, "port_range_max": tt.high}})
+		if fault, _ := out["NeutronError"].(object); status != 400 || !strings.Contains(text(fault, "message"), tt.want) {
+			t.Errorf("%s %v to %v: %d %v, want %q", tt.protocol, tt.low, tt.high, status, out, tt.want)
+		}
+	}
 	// An empty gateway asks for none (Tempest makes its routers so); it was looked up as a network without an id.
 	if made := s.do(201, "POST", "routers", object{"router": object{"external_gateway_info": object{}}}); made["external_gateway_info"] != nil {
 		t.Errorf("router with an empty gateway: %v", made)

@@ -152,6 +152,13 @@ func (h *Handler) list(kind sites.Kind, collection string, view func(echo.Contex
 		if err != nil {
 			return err
 		}
+		if q.Marker != "" { // Cinder looks it up as one of the kind, and a site's id will do
+			r, err := h.service.Find(c.Request().Context(), who.Caller(), kind, string(q.Marker))
+			if err != nil {
+				return err
+			}
+			q.Marker = r.ID
+		}
 		rows, err := h.service.List(c.Request().Context(), q)
 		if err != nil {
 			return err

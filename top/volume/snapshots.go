@@ -23,6 +23,7 @@ func (h *Handler) createSnapshot(c echo.Context) error {
 	var req volume.SnapshotRequest
 	var name, description *string
 	var force wire.Bool
+	null := string(in["volume_id"]) == "null" // which passes Cinder's schema
 	err = in.TakeAll(wire.Field{Key: "volume_id", Into: &req.VolumeID}, wire.Field{Key: "name", Into: &name}, wire.Field{Key: "display_name", Into: &name},
 		wire.Field{Key: "description", Into: &description}, wire.Field{Key: "display_description", Into: &description}, wire.Field{Key: "force", Into: &force}, wire.Field{Key: "metadata", Into: &req.Metadata})
 	if err != nil {
@@ -30,6 +31,9 @@ func (h *Handler) createSnapshot(c echo.Context) error {
 	}
 	if len(in) > 0 {
 		return unexpected("snapshot", in)
+	}
+	if null {
+		return fault.New(fault.NotFound, "top/volume", "Volume None could not be found.")
 	}
 	if req.VolumeID == "" {
 		return wire.BadRequest("Invalid input for field/attribute snapshot. 'volume_id' is a required property")

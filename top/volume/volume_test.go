@@ -378,7 +378,7 @@ func TestRefusals(t *testing.T) {
 		{"status nowhere", "admin:ops", "", "POST", act, `{"os-reset_status":{}}`, 400, "badRequest"},
 		{"unknown sort key", me, "", "GET", "/v3/volumes?sort=colour", nil, 400, "badRequest"},
 		{"negative limit", me, "", "GET", "/v3/volumes?limit=-1", nil, 400, "badRequest"},
-		{"unknown marker", me, "", "GET", "/v3/volumes?marker=x", nil, 400, "badRequest"},
+		{"unknown marker", me, "", "GET", "/v3/volumes?marker=x", nil, 404, "itemNotFound"},
 		{"summary before 3.12", me, "3.11", "GET", "/v3/volumes/summary", nil, 404, "itemNotFound"},
 		{"summary", me, "3.12", "GET", "/v3/volumes/summary", nil, 200, "volume-summary"},
 		{"messages before 3.3", me, "3.2", "GET", "/v3/messages", nil, 404, "itemNotFound"},
