@@ -48,7 +48,7 @@ func (s *Service) CreateFloatingIP(ctx context.Context, caller sites.Caller, f F
 		r.State, r.Status, r.Site, r.ParentID = index.Creating, "DOWN", site, network.ID
 		refs := []index.Ref{{To: network.ID, Role: "floating_network"}}
 		if portID != "" {
-			to, err := s.target(tx, network.ID, portID, &spec)
+			to, err := s.target(tx, "", network.ID, portID, &spec)
 			if err != nil {
 				return err
 			}
@@ -120,8 +120,9 @@ func (s *Service) gatewaySite(ctx context.Context, caller sites.Caller, network 
 	return site, err
 }
 
-// target finds the port, its address and the router that a floating IP of the network can reach it by, and writes the last two into spec.
-func (s *Service) target(tx *cascade.Tx, network ident.TopID, portID string, spec *FloatingSpec) (ident.TopID, error) {
+// target finds the port, its address and the router that a floating IP of the network can reach it by, and writes the
+// last two into spec. Self is the floating IP that asks, "" for a new one: that it leads there already is no conflict.
+func (s *Service) target(tx *cascade.Tx, self, network ident.TopID, portID string, spec *FloatingSpec) (ident.TopID, error) {
 	port, err := own(tx, sites.Port, portID)
 	if err != nil {
 		return "", err
@@ -143,7 +144,7 @@ func (s *Service) target(tx *cascade.Tx, network ident.TopID, portID string, spe
 		if err != nil {
 			return "", err
 		}
-		if f.State != index.Deleting && other.Fixed == fixed.IP && f.ParentID == network {
+		if f.ID != self && f.State != index.Deleting && other.Fixed == fixed.IP && f.ParentID == network {
 			return "", conflict("FloatingIPPortAlreadyAssociated", "Cannot associate floating IP %s (%s) with port %s using fixed IP %s, as that fixed IP already has a floating IP on external network %s.", other.Address, f.ID, port.ID, fixed.IP, network)
 		}
 	}
@@ -256,7 +257,7 @@ func (s *Service) associate(ctx context.Context, caller sites.Caller, c Change, 
 				return s.point(tx, row, "", "", "")
 			}
 			spec := FloatingSpec{Fixed: fixed}
-			to, err := s.target(tx, row.ParentID, port, &spec)
+			to, err := s.target(tx, row.ID, row.ParentID, port, &spec)
 			if err != nil {
 				return err
 			}
