@@ -309,6 +309,14 @@ func TestPicker(t *testing.T) {
 	if body = v.post(Base+"/launch/placement", form, "HX-Request", "true").Body.String(); strings.Contains(body, "west/az1") {
 		t.Error("a zone of the other site stays")
 	}
+	v.api.set("POST /v1/placement/explain", `{"site":"","rule":"","verdicts":[{"site":"west","fit":false,"reasons":["not enough vCPUs"],"score":0}],
+		"refused":{"kind":"unavailable","message":"No site can take it: west: not enough vCPUs."}}`)
+	body = v.post(Base+"/launch/placement", launchForm(), "HX-Request", "true").Body.String()
+	for _, want := range []string{`class="said bad"`, "No site can take it: west: not enough vCPUs.", `<br>not enough vCPUs`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("where nothing fits, the picker lacks %q in %s", want, body)
+		}
+	}
 	v.api.set("POST /v1/placement/explain", `503 {"title":"Service Unavailable","status":503,"detail":"Site west is down: no answer."}`)
 	body = v.post(Base+"/launch/placement", launchForm(), "HX-Request", "true").Body.String()
 	if !strings.Contains(body, `class="said bad"`) || !strings.Contains(body, "Site west is down: no answer") {

@@ -15,6 +15,21 @@ type decision struct {
 	Site     string    `json:"site"`
 	Rule     string    `json:"rule"`
 	Verdicts []verdict `json:"verdicts"`
+	Refused  *struct {
+		Message string `json:"message"`
+	} `json:"refused"` // nil when a site can take it
+}
+
+// refusal is why there is no site: what placement says, or the API itself when it could not ask placement.
+func (d decision) refusal(err error) (string, bool) {
+	var refused *apiError
+	switch {
+	case errors.As(err, &refused):
+		return strings.TrimRight(refused.Message, ". "), true
+	case d.Refused != nil:
+		return strings.TrimRight(d.Refused.Message, ". "), true
+	}
+	return "", false
 }
 
 // verdict is what placement says of one site.
@@ -145,24 +160,18 @@ func (p *picker) judge(open decision, err error) {
 		}
 		p.Sites[i].Best = open.Site == p.Sites[i].Name
 	}
-	var refused *apiError
-	switch {
-	case errors.As(err, &refused):
-		p.Free, p.FreeBad = strings.TrimRight(refused.Message, ". "), true
-	default:
+	if p.Free, p.FreeBad = open.refusal(err); !p.FreeBad {
 		p.Free = fmt.Sprintf("would choose %s: %s", open.Site, rules[open.Rule])
 	}
 }
 
 // say sums up what would become of the choice.
 func (p *picker) say(c choice, chosen decision, err error) {
-	var refused *apiError
-	switch {
-	case c.zone() == "":
+	if c.zone() == "" {
 		p.Bad = p.FreeBad // the first choice says the rest
-	case errors.As(err, &refused):
-		p.Said, p.Bad = strings.TrimRight(refused.Message, ". "), true
-	default:
+		return
+	}
+	if p.Said, p.Bad = chosen.refusal(err); !p.Bad {
 		p.Said = "The instance goes to " + chosen.Site
 		if c.Zone != "" && c.Zone != c.Site {
 			p.Said += ", zone " + c.Zone

@@ -220,19 +220,20 @@ func (s *Service) plan(ctx context.Context, caller sites.Caller, req CreateReque
 	return p, s.reachable(ctx, p)
 }
 
-// Explain decides on a create request's site by the code that a create uses, and records nothing.
-func (s *Service) Explain(ctx context.Context, caller sites.Caller, req CreateRequest, by Explainer) (placement.Decision, error) {
+// Explain decides on a create request's site by the code that a create uses, and records nothing. That no site can take
+// it is no error.
+func (s *Service) Explain(ctx context.Context, caller sites.Caller, req CreateRequest, by Explainer) (placement.Explanation, error) {
 	p := &plan{req: req, caller: caller}
 	for _, step := range []func(context.Context, *plan) error{s.planFlavor, s.planImage, s.planMapping, s.planGroup, s.planNetworks, s.planBlocks} {
 		if err := step(ctx, p); err != nil {
-			return placement.Decision{}, err
+			return placement.Explanation{}, err
 		}
 	}
 	want, err := s.want(ctx, p)
 	if err != nil {
-		return placement.Decision{}, err
+		return placement.Explanation{}, err
 	}
-	return by.Explain(ctx, want)
+	return placement.Explained(by.Explain(ctx, want))
 }
 
 func (s *Service) planFlavor(ctx context.Context, p *plan) error {

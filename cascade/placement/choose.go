@@ -102,10 +102,11 @@ const op = "cascade/placement.Choose"
 // there, Conflict when references or pins name two sites, Unavailable (with
 // the site's name and reason) when the only possible site is down, disabled or
 // full, Conflict when the project has no account at the only possible site. Forbidden-free: who may use what was decided before.
+// With a Conflict or Unavailable the decision still has the verdicts.
 func Choose(ask Ask, all []Site) (Decision, error) {
 	target, rule, err := ask.target(all)
 	if err != nil {
-		return Decision{}, err
+		return Decision{Verdicts: ask.torn(all, err)}, err
 	}
 	d := Decision{Rule: rule}
 	for _, s := range all {
@@ -155,25 +156,11 @@ func (ask Ask) target(all []Site) (ident.SiteID, string, error) {
 		}
 		return nil
 	}
-	if ask.Zone != "" {
-		site, _, _ := strings.Cut(ask.Zone, "/")
-		if !zoneExists(ask.Zone, all) {
-			return "", "", fault.New(fault.BadRequest, op, "The requested availability zone is not available: %s", ask.Zone)
-		}
-		if err := settle(ident.SiteID(site), "zone", "availability zone "+ask.Zone); err != nil {
-			return "", "", err
-		}
+	if ask.Zone != "" && !zoneExists(ask.Zone, all) {
+		return "", "", fault.New(fault.BadRequest, op, "The requested availability zone is not available: %s", ask.Zone)
 	}
-	if ask.Pin != "" {
-		if err := settle(ask.Pin, "region", "region "+string(ask.Pin)); err != nil {
-			return "", "", err
-		}
-	}
-	for _, t := range ask.Ties {
-		if t.Site == "" {
-			continue
-		}
-		if err := settle(t.Site, "reference", fmt.Sprintf("%s %s", t.Kind, t.ID)); err != nil {
+	for _, d := range ask.demands() {
+		if err := settle(d.site, d.rule, d.because); err != nil {
 			return "", "", err
 		}
 	}
@@ -183,6 +170,24 @@ func (ask Ask) target(all []Site) (ident.SiteID, string, error) {
 		}
 	}
 	return target, rule, nil
+}
+
+// demands are what in the request names a site.
+func (ask Ask) demands() []demand {
+	var out []demand
+	if ask.Zone != "" {
+		site, _, _ := strings.Cut(ask.Zone, "/")
+		out = append(out, demand{ident.SiteID(site), "zone", "availability zone " + ask.Zone})
+	}
+	if ask.Pin != "" {
+		out = append(out, demand{ask.Pin, "region", "region " + string(ask.Pin)})
+	}
+	for _, t := range ask.Ties {
+		if t.Site != "" {
+			out = append(out, demand{t.Site, "reference", fmt.Sprintf("%s %s", t.Kind, t.ID)})
+		}
+	}
+	return out
 }
 
 func names(list []ident.SiteID) string {

@@ -109,15 +109,40 @@ func TestChooseRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			tt.ask.Service = sites.Compute
-			_, err := Choose(tt.ask, tt.all)
+			d, err := Choose(tt.ask, tt.all)
 			if !fault.Is(err, tt.kind) {
 				t.Fatalf("Choose = %v, want %v", err, tt.kind)
 			}
+			explains(t, d, err, tt.all)
 			for _, word := range tt.say {
 				if !strings.Contains(fault.Message(err), word) {
 					t.Errorf("message %q does not name %q", fault.Message(err), word)
 				}
 			}
 		})
+	}
+}
+
+// explains holds an explanation to the refusal that it is made of. It had no word on the sites: whoever was told that
+// nothing fits had to guess what would.
+func explains(t *testing.T, d Decision, refusal error, all []Site) {
+	t.Helper()
+	e, err := Explained(d, refusal)
+	if fault.Is(refusal, fault.BadRequest) {
+		if err == nil {
+			t.Errorf("a wrong request is explained: %+v", e)
+		}
+		return
+	}
+	if err != nil || e.Site != "" || e.Refused == nil || e.Refused.Message != fault.Message(refusal) || e.Refused.Kind != fault.KindOf(refusal).String() {
+		t.Errorf("Explained = %+v, %v", e, err)
+	}
+	if e.Verdicts == nil || len(e.Verdicts) != len(all) {
+		t.Fatalf("%d verdicts on %d sites: each site must be told of", len(e.Verdicts), len(all))
+	}
+	for _, v := range e.Verdicts {
+		if v.Fit || len(v.Reasons) == 0 {
+			t.Errorf("verdict %+v of a refusal", v)
+		}
 	}
 }

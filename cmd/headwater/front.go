@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/identity"
+	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
@@ -42,7 +43,7 @@ func (t *top) front(ready func(context.Context) error) (*server.Server, error) {
 	computes := topcompute.New(topcompute.Config{Service: t.compute, Auth: a, PublicURL: t.cfg.PublicURL})
 	operator := admin.New(admin.Config{
 		Sites: t.registry, Jobs: jobs.NewStore(t.db), Audit: t.audit, Version: run.Version(), Caller: a.Caller,
-		Explain: func(ctx context.Context, who sites.Caller, body map[string]any) (any, error) {
+		Explain: func(ctx context.Context, who sites.Caller, body map[string]any) (placement.Explanation, error) {
 			return computes.Explain(ctx, who, body, t.placer)
 		},
 	})

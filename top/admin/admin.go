@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/headwater-cloud/headwater/cascade/audit"
+	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/registry"
@@ -40,8 +41,8 @@ type Config struct {
 	Sites *registry.Registry
 	Jobs  Jobs
 	Audit Audit
-	// Explain says where a server of the given body would be placed and why; what it returns is shown as JSON.
-	Explain func(ctx context.Context, who sites.Caller, body map[string]any) (any, error)
+	// Explain says where a server of the given body would be placed and why, or why nowhere.
+	Explain func(ctx context.Context, who sites.Caller, body map[string]any) (placement.Explanation, error)
 	// Caller says who asks; its error is fault.Unauthorized when there is no valid token.
 	Caller func(echo.Context) (sites.Caller, error)
 	// Version is shown in the OpenAPI document.

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/headwater-cloud/headwater/cascade/audit"
+	"github.com/headwater-cloud/headwater/cascade/placement"
 )
 
 // otherRoutes registers the audit log, the explanation of placements and the rotation of keys.
@@ -17,7 +18,8 @@ func (h *Handler) otherRoutes(api huma.API) {
 	handle(api, huma.Operation{OperationID: "explain-placement", Method: http.MethodPost, Path: "/placement/explain", Tags: []string{"Placement"},
 		Summary: "Explain where a server would go",
 		Description: "Takes the body of POST /compute/v2.1/servers, decides as a create would, and says of each site why it was chosen or not. " +
-			"Nothing is created. Any member may ask for the own project.",
+			"Nothing is created. That no site can take the server is an answer (200) too: its site is empty, and refused says what a create would be told. " +
+			"Any member may ask for the own project.",
 		Metadata: map[string]any{roleKey: "member"}}, h.explain)
 	handle(api, huma.Operation{OperationID: "rotate-keys", Method: http.MethodPost, Path: "/keys/rotate", Tags: []string{"Keys"},
 		Summary: "Seal all site credentials with a new key",
@@ -78,7 +80,7 @@ type explainInput struct {
 }
 
 type explainOutput struct {
-	Body any
+	Body placement.Explanation
 }
 
 func (h *Handler) explain(ctx context.Context, in *explainInput) (*explainOutput, error) {

@@ -49,10 +49,10 @@ type created struct {
 
 // Explain says where placement would put the servers of a normal create request,
 // and why, by the code that a create uses; it records nothing.
-func (h *Handler) Explain(ctx context.Context, caller sites.Caller, body map[string]any, by engine.Explainer) (placement.Decision, error) {
+func (h *Handler) Explain(ctx context.Context, caller sites.Caller, body map[string]any, by engine.Explainer) (placement.Explanation, error) {
 	req, err := parseCreate(caller, body)
 	if err != nil {
-		return placement.Decision{}, err
+		return placement.Explanation{}, err
 	}
 	return h.service.Explain(ctx, caller, req, by)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/headwater-cloud/headwater/cascade"
 	"github.com/headwater-cloud/headwater/cascade/audit"
+	"github.com/headwater-cloud/headwater/cascade/placement"
 	"github.com/headwater-cloud/headwater/dbschema"
 	"github.com/headwater-cloud/headwater/dbschema/dbtest"
 	"github.com/headwater-cloud/headwater/scheduler/jobs"
@@ -164,11 +165,11 @@ func who(c echo.Context) (sites.Caller, error) {
 	return sites.Caller{UserName: user, ProjectID: "p-" + user, Roles: roles(user)}, nil
 }
 
-func explain(_ context.Context, who sites.Caller, body map[string]any) (any, error) {
+func explain(_ context.Context, who sites.Caller, body map[string]any) (placement.Explanation, error) {
 	if body["server"] == nil {
-		return nil, fault.New(fault.BadRequest, "admintest.explain", "server is missing")
+		return placement.Explanation{}, fault.New(fault.BadRequest, "admintest.explain", "server is missing")
 	}
-	return map[string]any{"project_id": who.ProjectID}, nil
+	return placement.Explanation{Verdicts: []placement.Verdict{}, Refused: &placement.Refusal{Kind: "unavailable", Message: "No site for " + who.ProjectID + "."}}, nil
 }
 
 // remover says what Hold said.
