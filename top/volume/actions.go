@@ -152,7 +152,13 @@ func (h *Handler) resetStatus(c echo.Context, r *index.Resource, args wire.Membe
 	if len(pass) == 0 {
 		return wire.BadRequest("Invalid input for field/attribute os-reset_status. Must specify 'status', 'attach_status' or 'migration_status' for update.")
 	}
-	return h.pass(c, r, http.StatusAccepted, volume.Deed{Name: "os-reset_status", Args: pass, Admin: true})
+	status, _ := pass["status"].(string)
+	return h.pass(c, r, http.StatusAccepted, volume.Deed{Name: "os-reset_status", Args: pass, Admin: true, Done: func(r *index.Resource) error {
+		if status != "" { // Cinder has set it when it answers: who looks next must not see the one before
+			r.Status = status
+		}
+		return nil
+	}})
 }
 
 func (h *Handler) setImageMetadata(c echo.Context, r *index.Resource, args wire.Members) error {

@@ -186,6 +186,14 @@ func TestAdministratorsVerbs(t *testing.T) {
 		t.Fatalf("reset: %d %s", got.Code, got.Raw)
 	}
 	a.wait("member:p1", "volumes", id, "error")
+	for _, status := range []string{"error", "available"} { // a look right after the reset saw the status before it
+		if got := a.Ask("admin:ops", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-reset_status": map[string]any{"status": status}}); got.Code != 202 {
+			t.Fatalf("reset of the snapshot: %d %s", got.Code, got.Raw)
+		}
+		if got := a.Ask("member:p1", "GET", "/v3/snapshots/"+snap, nil).Body["snapshot"].(map[string]any)["status"]; got != status {
+			t.Errorf("after the reset to %s the snapshot is %v", status, got)
+		}
+	}
 	if got := a.Ask("member:p1", "POST", "/v3/snapshots/"+snap+"/action", map[string]any{"os-force_delete": nil}); got.Code != 403 {
 		t.Errorf("a member's force: %d, want 403", got.Code)
 	}
