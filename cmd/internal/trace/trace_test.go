@@ -88,8 +88,8 @@ func TestOneTrace(t *testing.T) {
 	}
 	for _, s := range kept.spans {
 		for _, a := range s.Attributes {
-			if strings.Contains(a.Value.Emit(), "private") || a.Value.Emit() == "" {
-				t.Errorf("%s has %s = %q", s.Name, a.Key, a.Value.Emit())
+			if strings.Contains(a.Value.String(), "private") || a.Value.String() == "" {
+				t.Errorf("%s has %s = %q", s.Name, a.Key, a.Value.String())
 			}
 		}
 	}
