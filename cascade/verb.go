@@ -56,21 +56,28 @@ func (c *Core) Run(ctx context.Context, caller sites.Caller, id ident.TopID, v V
 }
 
 func (c *Core) begin(tx *Tx, id ident.TopID, v Verb, before *index.Resource) (*index.Resource, jobs.ID, error) {
-	r, err := tx.Load(id)
+	r, err := tx.loadLive(id, v, before)
 	if err != nil {
 		return nil, 0, err
 	}
-	*before = *r
-	if r.State != index.Live {
-		return nil, 0, fault.New(fault.Conflict, "cascade.Run", "%s %s is %s: it cannot be acted on.", r.Kind, r.ID, r.State)
-	}
-	if v.Begin != nil {
-		if err := v.Begin(tx, r); err != nil {
-			return nil, 0, err
-		}
-	}
 	job, err := tx.Await(r)
 	return r, job, err
+}
+
+// loadLive reads the row that a verb is for and has the verb begin.
+func (tx *Tx) loadLive(id ident.TopID, v Verb, before *index.Resource) (*index.Resource, error) {
+	r, err := tx.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	*before = *r
+	if r.State != index.Live {
+		return nil, fault.New(fault.Conflict, "cascade.Run", "%s %s is %s: it cannot be acted on.", r.Kind, r.ID, r.State)
+	}
+	if v.Begin == nil {
+		return r, nil
+	}
+	return r, v.Begin(tx, r)
 }
 
 // Await saves the row with one verb more outstanding at its site: no observation counts until Answered. The
@@ -170,6 +177,12 @@ func (tx *Tx) Follow(r *index.Resource) error {
 	return err
 }
 
+// resume enqueues the job that carries out a verb which waits.
+func (tx *Tx) resume(r *index.Resource) error {
+	_, err := tx.enqueue(settleArgs{ID: r.ID, Verb: r.VerbNo}, r, jobs.Options{})
+	return err
+}
+
 // settleWorker polls a row by id until it has settled, and decides verbs whose answer was lost.
 type settleWorker struct{ *Core }
 
@@ -178,6 +191,15 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 	r, err := w.Index.Get(ctx, job.Args.ID)
 	if err != nil || r.State != index.Live {
 		return ignoreNotFound(err)
+	}
+	if rs, ok := w.makers[r.Kind].(Resumer); ok && job.Args.Verb > 0 {
+		x, err := rs.Waiting(r, job.Args.Verb)
+		if err != nil {
+			return err
+		}
+		if x != nil {
+			return w.resume(ctx, r, x, job.Info)
+		}
 	}
 	d, decides := w.makers[r.Kind].(Decider)
 	if job.Args.Verb > 0 && (r.Outstanding() && job.Args.Verb >= r.VerbNo || decides && d.Open(r, job.Args.Verb)) {

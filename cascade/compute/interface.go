@@ -96,10 +96,13 @@ func (s *Service) portFor(ctx context.Context, caller sites.Caller, one *Server,
 
 // plugPort makes the port at the site and has the site attach it.
 func (s *Service) plugPort(ctx context.Context, caller sites.Caller, one *Server, use PortUse) error {
-	if _, err := s.core.Ensure(ctx, one.Site, use.ID); err != nil {
-		return err
-	}
-	_, err := s.run(ctx, caller, one, act{
+	w := Waiting{Rule: "attach_interface", Port: &use}
+	return s.runOrWait(ctx, caller, one, w, s.plugAct(w))
+}
+
+func (s *Service) plugAct(w Waiting) act {
+	use := *w.Port
+	return act{
 		rule: "attach_interface",
 		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
 			there, err := at.Bottom(ctx, use.ID)
@@ -115,8 +118,7 @@ func (s *Service) plugPort(ctx context.Context, caller sites.Caller, one *Server
 			one.Spec.Ports, one.Spec.NoNetwork = append(one.Spec.Ports, use), false
 			return s.lookAt(tx, use.ID)
 		},
-	})
-	return err
+	}
 }
 
 // lookAt has a port or volume read again: its status changes with the server's.

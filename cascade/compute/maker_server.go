@@ -26,6 +26,7 @@ var (
 	_ cascade.Failer   = serverMaker{}
 	_ cascade.Reckoner = serverMaker{}
 	_ cascade.Decider  = serverMaker{}
+	_ cascade.Resumer  = serverMaker{}
 )
 
 // Needs returns the flavor, key, image, volumes, group and ports, in the order in which they are quick to get.

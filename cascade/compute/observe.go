@@ -54,6 +54,9 @@ func (m serverMaker) Observe(ctx context.Context, r *index.Resource, at cascade.
 	if r.Status != one.Spec.Leaving {
 		one.Spec.Leaving = ""
 	}
+	if refused := one.Spec.Refused; refused != nil && r.TaskState == "" {
+		r.Status, r.Fault = "ERROR", refused // the site knows nothing of it
+	}
 	seeSize(one, obj)
 	return one.encode()
 }
@@ -147,7 +150,7 @@ const pendingFor = 100 * time.Second
 // dropped here are freed by Reckon.
 func (m serverMaker) seePorts(ctx context.Context, one *Server, obj sites.Object) error {
 	open := slices.ContainsFunc(one.Spec.Ports, func(p PortUse) bool { return m.overdue(p, obj) })
-	if !open {
+	if !open || len(one.Spec.Waiting) > 0 {
 		return nil
 	}
 	all, err := m.networks.Interfaces(ctx, one.ID)

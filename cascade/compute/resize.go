@@ -156,15 +156,22 @@ func (s *Service) RebuildServer(ctx context.Context, caller sites.Caller, id str
 	if err != nil {
 		return nil, "", err
 	}
-	if err := s.bring(ctx, caller, one, "rebuild", image.ID, key); err != nil {
+	w := Waiting{Rule: "rebuild", Image: image.ID, Key: key, Rebuild: &b}
+	w.former(one)
+	if err := s.runOrWait(ctx, caller, one, w, s.rebuildAct(w)); err != nil {
 		return nil, "", err
 	}
-	before := *one
-	_, err = s.run(ctx, caller, one, act{
+	one, err = s.Server(ctx, caller, id)
+	return one, b.AdminPass, err
+}
+
+func (s *Service) rebuildAct(w Waiting) act {
+	b, before := w.Rebuild, w.Before
+	return act{
 		rule:  "rebuild",
-		begin: func(_ *cascade.Tx, one *Server) error { b.apply(one, image, key); return nil },
+		begin: func(_ *cascade.Tx, one *Server) error { b.apply(one, w.Image, w.Key); return nil },
 		call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
-			args, err := b.body(ctx, at, image, key)
+			args, err := b.body(ctx, at, w.Image, w.Key)
 			req := actionRequest(bottom, "rebuild", args)
 			if !b.Reimage { // from 2.93 on a rebuild writes boot volumes anew
 				req.Microversion = s.rebuildVersion(ctx, at.Site)
@@ -172,15 +179,10 @@ func (s *Service) RebuildServer(ctx context.Context, caller sites.Caller, id str
 			return req, err
 		},
 		undo: func(_ *cascade.Tx, one *Server) error {
-			one.Name, one.ImageID, one.KeyName, one.Spec = before.Name, before.ImageID, before.KeyName, before.Spec
+			before.restore(one)
 			return nil
 		},
-	})
-	if err != nil {
-		return nil, "", err
 	}
-	one, err = s.Server(ctx, caller, id)
-	return one, b.AdminPass, err
 }
 
 // rebuildVersion is the newest microversion before 2.93 that the site speaks; "" is the adaptor's choice.
@@ -219,9 +221,9 @@ func (s *Service) rebuildKey(ctx context.Context, caller sites.Caller, one *Serv
 	return row.ID, nil
 }
 
-func (b *Rebuild) apply(one *Server, image *index.Resource, key ident.TopID) {
+func (b *Rebuild) apply(one *Server, image, key ident.TopID) {
 	if one.ImageID != "" {
-		one.ImageID = image.ID
+		one.ImageID = image
 	}
 	for _, m := range []struct{ to, from *string }{
 		{&one.Name, b.Name}, {&one.Spec.Hostname, b.Hostname}, {&one.Spec.AccessIPv4, b.AccessIPv4},
@@ -254,8 +256,8 @@ func (b *Rebuild) apply(one *Server, image *index.Resource, key ident.TopID) {
 	}
 }
 
-func (b *Rebuild) body(ctx context.Context, at cascade.At, image *index.Resource, key ident.TopID) (sites.Body, error) {
-	there, err := at.Bottom(ctx, image.ID)
+func (b *Rebuild) body(ctx context.Context, at cascade.At, image, key ident.TopID) (sites.Body, error) {
+	there, err := at.Bottom(ctx, image)
 	if err != nil {
 		return nil, err
 	}

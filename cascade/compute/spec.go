@@ -41,7 +41,9 @@ type ServerSpec struct {
 	Leaving      string            `json:"leaving,omitempty"`   // status that an accepted verb is to end; the site's own shows it for a while yet
 	Detaching    []ident.TopID     `json:"detaching,omitempty"` // volumes that an accepted verb takes away
 	NoNetwork    bool              `json:"no_network,omitempty"`
-	Saving       []Saving          `json:"saving,omitempty"` // images that the site was told to make
+	Waiting      []Waiting         `json:"waiting,omitempty"` // accepted verbs that wait for what they need
+	Refused      *index.Fault      `json:"refused,omitempty"` // why the last of them came to nothing; the next verb clears it
+	Saving       []Saving          `json:"saving,omitempty"`  // images that the site was told to make
 	// Secret members are wiped once the site has them.
 	AdminPass   string `json:"admin_pass,omitempty"`
 	Personality []File `json:"personality,omitempty"`

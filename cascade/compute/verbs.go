@@ -49,12 +49,18 @@ func (s *Service) run(ctx context.Context, caller sites.Caller, one *Server, a a
 	if a.audit == "" {
 		a.audit = "server." + a.rule
 	}
+	return s.core.Run(ctx, caller, one.ID, s.verb(caller, one, a))
+}
+
+// verb is an act on a server in the engine's form.
+func (s *Service) verb(caller sites.Caller, one *Server, a act) cascade.Verb {
 	v := cascade.Verb{Action: a.audit, Settle: true}
 	v.Begin = func(tx *cascade.Tx, r *index.Resource) error {
 		return edit(r, func(one *Server) error {
 			if err := check(caller, one, a.rule); err != nil {
 				return err
 			}
+			one.Spec.Refused = nil
 			if task := rules[a.rule].task; task != "" {
 				begin(one, task)
 			}
@@ -83,7 +89,7 @@ func (s *Service) run(ctx context.Context, caller sites.Caller, one *Server, a a
 			return edit(r, func(one *Server) error { return a.undo(tx, one) })
 		}
 	}
-	return s.core.Run(ctx, caller, one.ID, v)
+	return v
 }
 
 func (s *Service) send(ctx context.Context, at cascade.At, bottom ident.BottomID, a act) (sites.Reply, error) {
@@ -240,22 +246,26 @@ func (s *Service) Rescue(ctx context.Context, caller sites.Caller, id, pass, ima
 		if with, err = s.usableImage(ctx, caller, image); err != nil {
 			return "", err
 		}
-		if err := s.bring(ctx, caller, one, "rescue", with.ID); err != nil {
-			return "", err
-		}
 	}
-	_, err = s.run(ctx, caller, one, act{rule: "rescue", call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
-		args := sites.Body{"adminPass": pass}
-		if with != nil {
-			there, err := at.Bottom(ctx, with.ID)
+	w := Waiting{Rule: "rescue", Pass: pass}
+	if with != nil {
+		w.Image = with.ID
+	}
+	return pass, s.runOrWait(ctx, caller, one, w, s.rescueAct(w))
+}
+
+func (s *Service) rescueAct(w Waiting) act {
+	return act{rule: "rescue", call: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (sites.Request, error) {
+		args := sites.Body{"adminPass": w.Pass}
+		if w.Image != "" {
+			there, err := at.Bottom(ctx, w.Image)
 			if err != nil {
 				return sites.Request{}, err
 			}
 			args["rescue_image_ref"] = string(there)
 		}
 		return actionRequest(bottom, "rescue", args), nil
-	}})
-	return pass, err
+	}}
 }
 
 // bring makes sure that what a verb needs is at the server's site, after the verb was found to be allowed.
