@@ -304,6 +304,13 @@ func undecided(err error) error {
 }
 
 func (c *Core) create(ctx context.Context, claim *binding.Claim, m Maker, r *index.Resource, at At, body sites.Body) (sites.Object, error) {
+	session := at.Adaptor
+	if e, ok := m.(Elevator); ok {
+		var err error
+		if session, err = e.Session(ctx, r, at, body); err != nil {
+			return sites.Object{}, err
+		}
+	}
 	if err := claim.Attempt(ctx); err != nil {
 		return sites.Object{}, err
 	}
@@ -318,7 +325,7 @@ func (c *Core) create(ctx context.Context, claim *binding.Claim, m Maker, r *ind
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	return at.Adaptor.Create(ctx, r.Kind, body, sites.CreateOptions{Marker: r.ID})
+	return session.Create(ctx, r.Kind, body, sites.CreateOptions{Marker: r.ID})
 }
 
 // late is for a worker that came back from a create after its claim was lost.

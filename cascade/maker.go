@@ -32,6 +32,13 @@ type Creator interface {
 	Create(ctx context.Context, r *index.Resource, at At, body sites.Body) (sites.Object, error)
 }
 
+// Elevator says as whom the bottom of a row is made. Without it that is the row's project.
+type Elevator interface {
+	// Session returns at.Adaptor or, for a body that an ordinary member of the site may not send, the site's
+	// administrator; it then writes into body to whom the bottom belongs. It is called before anything is sent.
+	Session(ctx context.Context, r *index.Resource, at At, body sites.Body) (sites.Adaptor, error)
+}
+
 // Finisher does what belongs to a bottom after it is bound and before the row counts as made: a router's
 // interfaces, a group's rules. It is repeated until it succeeds.
 type Finisher interface {

@@ -35,6 +35,12 @@ const (
 	Deleted State = "deleted"
 )
 
+// ForAll is the visibility of what a project owns and all may see and use: a shared network with its subnets (SetForAll).
+const ForAll = "all"
+
+// forAll is the role and the target of the reference that lists find such rows by.
+const forAll = "for_all"
+
 // Fault is why a resource or its last verb failed, as the tenant may read it.
 type Fault struct {
 	Code      int          `json:"code"` // an HTTP status that fits
@@ -64,7 +70,7 @@ type Resource struct {
 	ImageID       ident.TopID
 	KeyName       string
 	DeviceID      ident.TopID // server or router that a port belongs to; server that a volume is attached to
-	Visibility    string      // images
+	Visibility    string      // images; ForAll
 	Spec          json.RawMessage
 	Observed      sites.Body // nil when never observed; references are Top ids
 	ObservedAdmin sites.Body

@@ -43,8 +43,9 @@ type Query struct {
 	// Project limits the list to one project's rows; "" with AllProjects lists those of all.
 	Project     string
 	AllProjects bool
-	// Shared adds the rows that belong to no project (ProjectID "").
+	// Shared adds the rows that belong to no project (ProjectID ""); ForAll those of others that are for all.
 	Shared bool
+	ForAll bool
 	// Open adds, to Project's rows, those of others that are public or community, and those that refer to the
 	// project in this role (images shared with it). "" adds none.
 	Open string

@@ -187,7 +187,7 @@ func Visible(c sites.Caller, r *Resource) bool {
 		return false
 	case c.Pin != "" && r.Site != "" && r.Site != c.Pin:
 		return false
-	case r.ProjectID == "" || c.Admin():
+	case r.ProjectID == "" || r.Visibility == ForAll || c.Admin():
 		return true
 	default:
 		return r.ProjectID == c.ProjectID && c.ProjectID != ""

@@ -90,6 +90,8 @@ func scoped(on *gorm.DB, q Query) *gorm.DB {
 	case q.Open != "":
 		db = db.Where("project_id IN ? OR visibility IN ? OR id IN (SELECT from_id FROM refs WHERE to_id = ? AND role = ?)",
 			[]string{q.Project, ""}, []string{"public", "community"}, q.Project, q.Open)
+	case q.Shared && q.ForAll:
+		db = db.Where("project_id IN ? OR id IN (SELECT from_id FROM refs WHERE to_id = ? AND role = ?)", []string{q.Project, ""}, forAll, forAll)
 	case q.Shared:
 		db = db.Where("project_id IN ?", []string{q.Project, ""})
 	default:

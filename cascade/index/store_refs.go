@@ -129,3 +129,13 @@ func (s *Store) NamedIn(tx dbschema.Tx, kind sites.Kind, name string) ([]*Resour
 func (s *Store) OfProjectIn(tx dbschema.Tx, project string) ([]*Resource, error) {
 	return read(tx.Gorm().Where("project_id = ? AND state <> ?", project, string(Deleted)).Order("created_at, id"))
 }
+
+// SetForAll makes a row visible to every project, or to its own alone. The row is to be saved by the caller.
+func (s *Store) SetForAll(tx dbschema.Tx, r *Resource, all bool) error {
+	if !all {
+		r.Visibility = ""
+		return s.SetRefs(tx, r.ID, forAll)
+	}
+	r.Visibility = ForAll
+	return s.SetRefs(tx, r.ID, forAll, forAll)
+}

@@ -130,8 +130,14 @@ func (s *Service) noOverlap(tx *cascade.Tx, router ident.TopID, n *subnet) error
 }
 
 func (s *Service) legInSubnet(tx *cascade.Tx, router *index.Resource, id string) (*index.Resource, error) {
-	row, err := own(tx, sites.Subnet, id)
+	row, err := find(tx, sites.Subnet, id)
 	if err != nil {
+		return nil, err
+	}
+	if row.ProjectID != tx.Caller.ProjectID && !tx.Caller.Admin() {
+		return nil, badRequest("Bad router request: Cannot add interface to router because subnet %s is not owned by project making the request.", row.ID)
+	}
+	if row, err = own(tx, sites.Subnet, id); err != nil {
 		return nil, err
 	}
 	spec, err := SpecOf[SubnetSpec](row)

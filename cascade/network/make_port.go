@@ -49,7 +49,7 @@ func (m portMaker) Body(ctx context.Context, r *index.Resource, at cascade.At) (
 		return nil, err
 	}
 	body["network_id"] = network
-	if spec.MAC != "" && !spec.SiteAllocated {
+	if spec.MAC != "" { // of Top's giving, or what an administrator asked for of a site
 		body["mac_address"] = spec.MAC
 	}
 	if spec.VNICType != "" && spec.VNICType != "normal" {
@@ -58,15 +58,23 @@ func (m portMaker) Body(ctx context.Context, r *index.Resource, at cascade.At) (
 	if len(spec.Profile) > 0 {
 		body["binding:profile"] = spec.Profile
 	}
+	if spec.HostID != "" {
+		body["binding:host_id"] = spec.HostID
+	}
 	if !spec.PortSecurity {
 		body["port_security_enabled"] = false
 	}
 	// What the tenant says of a device that is not Top's; a server's and a router's owner is written by the site itself.
-	if owner := spec.DeviceOwner; owner != "" && !strings.HasPrefix(owner, "network:") && !strings.HasPrefix(owner, ownerCompute) {
+	if owner := spec.DeviceOwner; owner != "" && !isRouterPort(owner) && !strings.HasPrefix(owner, ownerCompute) {
 		body["device_owner"] = owner
 	}
-	if spec.SiteAllocated && len(spec.FixedIPs) == 0 {
-		delete(body, "fixed_ips")
+	if spec.SiteAllocated && spec.FixedIPs != nil {
+		if body["fixed_ips"], err = m.bottomFixed(ctx, at, &spec); err != nil {
+			return nil, err
+		}
+	}
+	if spec.SiteAllocated && len(spec.Pairs) > 0 {
+		body["allowed_address_pairs"] = spec.Pairs
 	}
 	return withExtra(body, spec.Extra), nil
 }
@@ -84,7 +92,13 @@ func (m portMaker) changeable(ctx context.Context, r *index.Resource, at cascade
 		}
 	}
 	body := sites.Body{"name": r.Name, "admin_state_up": spec.AdminStateUp, "security_groups": groups}
-	if spec.SiteAllocated {
+	if len(spec.DHCPOptions) > 0 {
+		body["extra_dhcp_opts"] = spec.DHCPOptions
+	}
+	if spec.DNSName != "" {
+		body["dns_name"] = spec.DNSName
+	}
+	if spec.SiteAllocated { // the rest is set at once (setDirect)
 		return body, nil
 	}
 	fixed, err := m.bottomFixed(ctx, at, spec)
@@ -94,12 +108,6 @@ func (m portMaker) changeable(ctx context.Context, r *index.Resource, at cascade
 	body["fixed_ips"] = fixed
 	if len(spec.Pairs) > 0 {
 		body["allowed_address_pairs"] = spec.Pairs
-	}
-	if len(spec.DHCPOptions) > 0 {
-		body["extra_dhcp_opts"] = spec.DHCPOptions
-	}
-	if spec.DNSName != "" {
-		body["dns_name"] = spec.DNSName
 	}
 	return body, nil
 }
@@ -112,6 +120,10 @@ func (m portMaker) bottomFixed(ctx context.Context, at cascade.At, spec *PortSpe
 	}
 	out := make([]sites.Body, 0, len(spec.FixedIPs))
 	for _, ip := range spec.FixedIPs {
+		if ip.Subnet == "" { // the site knows in which of its subnets the address is
+			out = append(out, sites.Body{"ip_address": ip.IP})
+			continue
+		}
 		id, err := at.Bottom(ctx, ip.Subnet)
 		if err != nil {
 			return nil, err
@@ -125,7 +137,7 @@ func (m portMaker) bottomFixed(ctx context.Context, at cascade.At, spec *PortSpe
 			}
 			auto = n.Auto()
 		}
-		if !auto || isRouterPort(spec.DeviceOwner) {
+		if (!auto || isRouterPort(spec.DeviceOwner)) && ip.IP != "" {
 			one["ip_address"] = ip.IP
 		}
 		out = append(out, one)
@@ -199,13 +211,21 @@ func (m portMaker) Change(ctx context.Context, r *index.Resource, at cascade.At,
 			delete(body, "extra_dhcp_opts")
 		}
 	}
-	if seen, ok := r.Observed["port_security_enabled"].(bool); ok && seen != spec.PortSecurity {
+	if seen, ok := r.Observed["port_security_enabled"].(bool); ok && seen != spec.PortSecurity && !spec.SiteAllocated {
 		body["port_security_enabled"] = spec.PortSecurity
 	}
 	if spec.DeviceOwner == ownerInterface {
 		return m.changeLeg(ctx, r, at, bottom, body)
 	}
-	if _, err := at.Adaptor.Update(ctx, sites.Port, bottom, withExtra(body, spec.Extra)); err != nil {
+	what, err := m.privileged(ctx, r, at, body)
+	if err != nil {
+		return err
+	}
+	session, err := m.session(ctx, at, what)
+	if err != nil {
+		return err
+	}
+	if _, err := session.Update(ctx, sites.Port, bottom, withExtra(body, spec.Extra)); err != nil {
 		return err
 	}
 	if spec.SiteAllocated {

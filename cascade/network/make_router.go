@@ -56,7 +56,11 @@ func (m routerMaker) Change(ctx context.Context, r *index.Resource, at cascade.A
 	if err != nil {
 		return err
 	}
-	obj, err := at.Adaptor.Show(ctx, sites.Router, bottom)
+	session, err := m.session(ctx, at, spec.privileged())
+	if err != nil {
+		return err
+	}
+	obj, err := session.Show(ctx, sites.Router, bottom)
 	if err != nil {
 		return err
 	}
@@ -69,7 +73,12 @@ func (m routerMaker) Change(ctx context.Context, r *index.Resource, at cascade.A
 	if wants, _ := info["network_id"].(ident.BottomID); obj.Body["external_gateway_info"] != nil && has["network_id"] != string(wants) || has == nil && wants != "" {
 		body["external_gateway_info"] = info
 	}
-	if _, err := at.Adaptor.Update(ctx, sites.Router, bottom, withExtra(body, spec.Extra)); err != nil {
+	for name, value := range map[string]*bool{"distributed": spec.Distributed, "ha": spec.HA} {
+		if value != nil && obj.Body[name] != *value {
+			body[name] = *value
+		}
+	}
+	if _, err := session.Update(ctx, sites.Router, bottom, withExtra(body, spec.Extra)); err != nil {
 		return err
 	}
 	return m.pushRoutes(ctx, r, at, bottom)

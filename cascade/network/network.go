@@ -141,8 +141,11 @@ func own(tx *cascade.Tx, kind sites.Kind, id string) (*index.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.ProjectID == "" {
+	switch {
+	case r.ProjectID == "":
 		return nil, typed(fault.Forbidden, "PolicyNotAuthorized", "%s %s belongs to the sites and is changed there.", title(kind), r.ID)
+	case r.ProjectID != tx.Caller.ProjectID && !tx.Caller.Admin(): // another's, which it sees because it is shared
+		return nil, typed(fault.Forbidden, "PolicyNotAuthorized", "%s %s belongs to another project.", title(kind), r.ID)
 	}
 	return r, nil
 }

@@ -58,8 +58,8 @@ func (s *Service) insertNetwork(tx *cascade.Tx, f Fields, site ident.SiteID) (*i
 	if err := overlay(&spec, f); err != nil {
 		return nil, err
 	}
-	if spec.External || spec.Shared {
-		return nil, typed(fault.NotImplemented, "NotImplemented", "External and shared networks are made at the sites: Top shows them when they are there.")
+	if err := ordinary(f); err != nil {
+		return nil, err
 	}
 	r := newRow(sites.Network, tx.Caller, f)
 	r.Status, r.Site = "ACTIVE", site
@@ -69,26 +69,79 @@ func (s *Service) insertNetwork(tx *cascade.Tx, f Fields, site ident.SiteID) (*i
 	if _, err := s.DefaultGroup(tx, r.ProjectID); err != nil {
 		return nil, err
 	}
-	if err := tx.Insert(r); err != nil || site == "" {
+	if spec.Shared {
+		r.Visibility = index.ForAll
+	}
+	if err := tx.Insert(r); err != nil {
 		return r, err
+	}
+	if spec.Shared {
+		if err := s.core.Index.SetForAll(tx.Tx, r, true); err != nil {
+			return r, err
+		}
+	}
+	if site == "" {
+		return r, nil
 	}
 	return r, arrive(tx, r)
 }
 
+// ordinary refuses what makes a network a site's: external networks, and those that are mapped onto something of the site.
+func ordinary(f Fields) error {
+	for name, value := range f {
+		if strings.HasPrefix(name, "provider:") || (name == "router:external" || name == "is_default") && value == true {
+			return conflict("Conflict", "Networks of Top cannot have %s: external and provider networks are made at a site, by its operator, and show at Top as soon as they are there.", name)
+		}
+	}
+	return nil
+}
+
+// share lets all projects use a network with its subnets, or its own project alone, which is refused while others have ports there.
+func (s *Service) share(tx *cascade.Tx, r *index.Resource, shared bool) error {
+	if !shared {
+		ports, err := s.living(tx, r.ID, sites.Port)
+		if err != nil {
+			return err
+		}
+		for _, p := range ports {
+			if p.ProjectID != r.ProjectID {
+				return conflict("InvalidSharedSetting", "Unable to reconfigure sharing settings for network %s. Multiple tenants are using it.", r.Name)
+			}
+		}
+	}
+	subnets, err := s.living(tx, r.ID, sites.Subnet)
+	if err != nil {
+		return err
+	}
+	for _, n := range subnets {
+		if err := s.core.Index.SetForAll(tx.Tx, n, shared); err != nil {
+			return err
+		}
+		if err := s.core.Index.SaveQuietly(tx.Tx, n); err != nil {
+			return err
+		}
+	}
+	return s.core.Index.SetForAll(tx.Tx, r, shared)
+}
+
 // UpdateNetwork changes a network.
 func (s *Service) UpdateNetwork(ctx context.Context, caller sites.Caller, c Change) (*index.Resource, error) {
-	return s.update(ctx, caller, "network.update", sites.Network, c, func(_ *cascade.Tx, r *index.Resource) error {
+	return s.update(ctx, caller, "network.update", sites.Network, c, func(tx *cascade.Tx, r *index.Resource) error {
 		spec, err := SpecOf[NetworkSpec](r)
 		if err != nil {
 			return err
 		}
+		was := spec.Shared
 		if err := overlay(&spec, c.Fields); err != nil {
 			return err
 		}
-		if spec.External || spec.Shared {
-			return typed(fault.NotImplemented, "NotImplemented", "External and shared networks are made at the sites: Top shows them when they are there.")
+		if err := ordinary(c.Fields); err != nil {
+			return err
 		}
-		return r.Encode(spec)
+		if err := r.Encode(spec); err != nil || was == spec.Shared {
+			return err
+		}
+		return s.share(tx, r, spec.Shared)
 	})
 }
 

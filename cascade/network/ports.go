@@ -18,6 +18,9 @@ const (
 	ownerCompute   = "compute:"
 )
 
+// ordinaryOwner tells the owners of devices that are not the network's own.
+func ordinaryOwner(owner string) bool { return !strings.HasPrefix(owner, "network:") }
+
 // isRouterPort reports whether a port is a router's leg, which does not take part in automatic addresses.
 func isRouterPort(owner string) bool { return strings.HasPrefix(owner, "network:router_") }
 
@@ -187,8 +190,24 @@ func (s *Service) resolveGroups(tx *cascade.Tx, named any) ([]ident.TopID, error
 	return out, nil
 }
 
-// UpdatePort changes a port.
+// UpdatePort changes a port. What its site alone decides on is carried out there before the answer.
 func (s *Service) UpdatePort(ctx context.Context, caller sites.Caller, c Change) (*index.Resource, error) {
+	rest, direct, err := s.splitPort(ctx, caller, c)
+	if err != nil {
+		return nil, err
+	}
+	var out *index.Resource
+	if len(rest) > 0 || len(direct) == 0 {
+		out, err = s.updatePort(ctx, caller, Change{ID: c.ID, Fields: rest, Revision: c.Revision})
+		if err != nil || len(direct) == 0 {
+			return out, err
+		}
+		c.Revision = nil // checked
+	}
+	return s.setDirect(ctx, caller, Change{ID: c.ID, Fields: direct, Revision: c.Revision})
+}
+
+func (s *Service) updatePort(ctx context.Context, caller sites.Caller, c Change) (*index.Resource, error) {
 	return s.update(ctx, caller, "port.update", sites.Port, c, func(tx *cascade.Tx, r *index.Resource) error {
 		spec, err := SpecOf[PortSpec](r)
 		if err != nil {
@@ -228,11 +247,11 @@ func (s *Service) UpdatePort(ctx context.Context, caller sites.Caller, c Change)
 	})
 }
 
-// deviceAllowed refuses a device that is not the port's owner's, and the owners that only Top and the sites give: a
+// deviceAllowed refuses a device that is not the port's owner's, and the owners of routers' ports, which only Top gives: a
 // tenant who could write them would join his port to another's router.
 func (s *Service) deviceAllowed(tx *cascade.Tx, r *index.Resource, f Fields) error {
 	denied := typed(fault.Forbidden, "PolicyNotAuthorized", "(rule:create_port and rule:create_port:device_owner) is disallowed by policy")
-	if owner, _ := f["device_owner"].(string); strings.HasPrefix(owner, "network:") {
+	if owner, _ := f["device_owner"].(string); isRouterPort(owner) {
 		return denied
 	}
 	id, _ := f["device_id"].(string)

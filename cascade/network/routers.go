@@ -130,7 +130,11 @@ func (s *Service) updateRouter(ctx context.Context, caller sites.Caller, c Chang
 		if err != nil {
 			return err
 		}
+		before := spec
 		if err := overlay(&spec, c.Fields); err != nil {
+			return err
+		}
+		if err := keepsType(&before, &spec); err != nil {
 			return err
 		}
 		if _, ok := c.Fields["routes"]; ok {
@@ -140,6 +144,20 @@ func (s *Service) updateRouter(ctx context.Context, caller sites.Caller, c Chang
 		}
 		return r.Encode(spec)
 	})
+}
+
+// keepsType refuses to change what kind of router an active one is.
+func keepsType(before, after *RouterSpec) error {
+	is := func(b *bool) bool { return b != nil && *b }
+	switch {
+	case !before.AdminStateUp:
+		return nil
+	case after.Distributed != nil && is(before.Distributed) != *after.Distributed:
+		return badRequest("Bad router request: Cannot change the 'distributed' attribute of active routers. Please set router admin_state_up to False prior to upgrade.")
+	case after.HA != nil && is(before.HA) != *after.HA:
+		return badRequest("Bad router request: Cannot change HA attribute of active routers. Please set router admin_state_up to False prior to upgrade.")
+	}
+	return nil
 }
 
 // checkRoutes wants each next hop in a subnet that the router is in; a router with a gateway may lead out by any address of it.
@@ -321,7 +339,11 @@ func (s *Service) gatewayAtSite(ctx context.Context, caller sites.Caller, r *ind
 			if err != nil {
 				return sites.Reply{}, err
 			}
-			return a.Adaptor.Do(ctx, sites.Request{
+			session, err := s.session(ctx, a, g.privileged())
+			if err != nil {
+				return sites.Reply{}, err
+			}
+			return session.Do(ctx, sites.Request{
 				Service: sites.NetworkSvc, Method: http.MethodPut, Path: "routers/" + string(bottom),
 				Body: sites.Body{"router": sites.Body{"external_gateway_info": info}},
 			})
@@ -351,7 +373,7 @@ func bottomGateway(ctx context.Context, at cascade.At, g *Gateway) (sites.Body, 
 	if g.SNAT != nil {
 		info["enable_snat"] = *g.SNAT
 	}
-	var fixed []sites.Body
+	fixed := []sites.Body{}
 	for _, ip := range g.Fixed {
 		one := sites.Body{}
 		if ip.IP != "" {

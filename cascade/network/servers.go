@@ -26,6 +26,9 @@ func (s *Service) Allocate(tx *cascade.Tx, want compute.PortRequest) (*index.Res
 		return nil, fault.New(fault.Forbidden, "cascade/network", "It is not allowed to create an interface on external network %s", want.Network.ID)
 	}
 	spec.PortSecurity = spec.SiteAllocated || ns.PortSecurity
+	if want.FixedIP != "" && want.Network.ProjectID != want.Project && !tx.Caller.Admin() {
+		return nil, fault.New(fault.Forbidden, "cascade/network", "It is not allowed to choose an address on network %s, which belongs to another project.", want.Network.ID)
+	}
 	if want.FixedIP != "" {
 		spec.FixedIPs = []FixedIP{{IP: want.FixedIP}}
 	}
@@ -85,7 +88,7 @@ func (s *Service) Usable(ctx context.Context, caller sites.Caller) ([]*index.Res
 		return nil, err
 	}
 	return s.core.Index.List(ctx, index.Query{
-		Kind: sites.Network, Project: caller.ProjectID, Shared: true, Pin: caller.Pin, Sort: []index.Sort{{Field: index.ByCreated}},
+		Kind: sites.Network, Project: caller.ProjectID, Shared: true, ForAll: true, Pin: caller.Pin, Sort: []index.Sort{{Field: index.ByCreated}},
 		Match: func(r *index.Resource) bool {
 			spec, err := SpecOf[NetworkSpec](r)
 			return r.State == index.Live && err == nil && !elsewhere[r.ID] && (r.ProjectID == caller.ProjectID || spec.Shared)

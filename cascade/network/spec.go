@@ -100,6 +100,7 @@ type PortSpec struct {
 	DeviceOwner  string           `json:"device_owner"`
 	VNICType     string           `json:"binding:vnic_type,omitempty"`
 	Profile      map[string]any   `json:"binding:profile,omitempty"`
+	HostID       string           `json:"binding:host_id,omitempty"`
 	DNSName      string           `json:"dns_name,omitempty"`
 	// SiteAllocated: the address and MAC are the site's to give.
 	SiteAllocated bool `json:"site_allocated,omitempty"`

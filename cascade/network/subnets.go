@@ -58,8 +58,14 @@ func (s *Service) insertSubnet(tx *cascade.Tx, f Fields) (*index.Resource, error
 	if err := r.Encode(spec); err != nil {
 		return nil, err
 	}
+	r.Visibility = network.Visibility
 	if err := tx.Insert(r, index.Ref{To: network.ID, Role: "network"}); err != nil {
 		return nil, err
+	}
+	if r.Visibility == index.ForAll {
+		if err := s.core.Index.SetForAll(tx.Tx, r, true); err != nil {
+			return nil, err
+		}
 	}
 	slice := s.slice
 	if spec.Auto() {

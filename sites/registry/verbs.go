@@ -44,7 +44,10 @@ func verbTable() []verbRow {
 		{"isolation from other projects by the site itself", Exact, Exact, Refused, "all projects share one project of the site; names and markers keep them apart at Top"},
 		{"hypervisor list, compute service list", Mapped, Mapped, Mapped, "a site is shown as one compute host"},
 		{"server migrate, server create on a named host", Refused, Refused, Refused, "projects act as ordinary members at a site"},
-		{"network shared, provider attributes", Refused, Refused, Refused, "projects act as ordinary members at a site"},
+		{"network create --share (by an administrator of Top)", Mapped, Refused, Mapped, "the network is shared, at the one site where it lives, with each project that uses it; ports of others there are made by an administrator of the site"},
+		{"network create --external, provider attributes", Refused, Refused, Refused, "external and provider networks are made at a site, by its operator; Top takes over those that are for all"},
+		{"router gateway without SNAT or with a fixed address, router distributed or ha", Exact, Refused, Refused, "only administrators of the site may, and Top's account is none"},
+		{"floating ip address, port binding, address or MAC on another's network", Exact, Refused, Refused, "only administrators of the site may, and Top's account is none"},
 	}
 }
 

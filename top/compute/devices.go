@@ -152,32 +152,53 @@ func createInterface(k *call) error {
 	if err != nil {
 		return err
 	}
-	var in *struct {
-		Port  string `json:"port_id"`
-		Net   string `json:"net_id"`
-		Fixed []struct {
-			IP string `json:"ip_address"`
-		} `json:"fixed_ips"`
-		Tag string `json:"tag"`
-	}
-	if err := m.Take("interfaceAttachment", &in); err != nil {
+	want, err := k.interfaceRequest(m)
+	if err != nil {
 		return err
-	}
-	want := engine.AttachRequest{}
-	if in != nil {
-		if in.Port != "" && (in.Net != "" || len(in.Fixed) > 0) || in.Net == "" && len(in.Fixed) > 0 || len(in.Fixed) > 1 {
-			return wire.BadRequest("Must not input both network_id and port_id; fixed_ips takes one address together with net_id.")
-		}
-		want = engine.AttachRequest{Port: in.Port, Network: in.Net, Tag: in.Tag}
-		if len(in.Fixed) == 1 {
-			want.FixedIP = in.Fixed[0].IP
-		}
 	}
 	i, err := k.h.service.AttachInterface(k.ctx(), k.caller, k.id(), want)
 	if err != nil {
 		return err
 	}
 	return k.ok(object{"interfaceAttachment": k.port(i)})
+}
+
+// interfaceRequest reads what is to be attached. As in Nova's schema, no other members are taken, and a tag since 2.49.
+func (k *call) interfaceRequest(m wire.Members) (engine.AttachRequest, error) {
+	var want engine.AttachRequest
+	var in wire.Members
+	var fixed []wire.Members
+	if err := m.Take("interfaceAttachment", &in); err != nil {
+		return want, err
+	}
+	if err := closed(m); err != nil {
+		return want, err
+	}
+	fields := []wire.Field{{Key: "port_id", Into: &want.Port}, {Key: "net_id", Into: &want.Network}, {Key: "fixed_ips", Into: &fixed}}
+	if k.v.AtLeast(49) {
+		fields = append(fields, wire.Field{Key: "tag", Into: &want.Tag})
+	}
+	if err := in.TakeAll(fields...); err != nil {
+		return want, err
+	}
+	if err := closed(in); err != nil {
+		return want, err
+	}
+	for _, one := range fixed {
+		if err := one.Take("ip_address", &want.FixedIP); err != nil {
+			return want, err
+		}
+		if err := closed(one); err != nil {
+			return want, err
+		}
+		if want.FixedIP == "" {
+			return want, wire.BadRequest("Invalid input for field/attribute 0. Value: {}. 'ip_address' is a required property")
+		}
+	}
+	if want.Port != "" && (want.Network != "" || len(fixed) > 0) || want.Network == "" && len(fixed) > 0 || len(fixed) > 1 {
+		return want, wire.BadRequest("Must not input both network_id and port_id; fixed_ips takes one address together with net_id.")
+	}
+	return want, nil
 }
 
 func deleteInterface(k *call) error {

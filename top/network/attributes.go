@@ -1,20 +1,13 @@
 package network
 
-import (
-	"github.com/headwater-cloud/headwater/cascade/index"
-	"github.com/headwater-cloud/headwater/sites"
-	"github.com/headwater-cloud/headwater/sites/fault"
-	"github.com/headwater-cloud/headwater/top/auth"
-	"github.com/headwater-cloud/headwater/top/faultjson"
-)
+import "github.com/headwater-cloud/headwater/cascade/index"
 
 // attribute is one member of a resource, as in Neutron's RESOURCE_ATTRIBUTE_MAP.
 type attribute struct {
 	post, put bool
 	required  bool
-	check     check  // nil takes any value
-	admin     string // the rule that naming it asks for (its name); "" for none
-	onlyTrue  bool   // the rule is asked for true only
+	check     check // nil takes any value
+	rule      *rule // what naming it asks for; nil for nothing
 }
 
 // The ways in which an attribute can be named.
@@ -23,11 +16,7 @@ func postOnly(c check) attribute { return attribute{post: true, check: c} }
 func must(c check) attribute     { return attribute{post: true, required: true, check: c} }
 func readOnly() attribute        { return attribute{} }
 
-func (a attribute) ruled(rule string) attribute { a.admin = rule; return a }
-func (a attribute) whenTrue(rule string) attribute {
-	a.admin, a.onlyTrue = rule, true
-	return a
-}
+func (a attribute) ruled(r rule) attribute { a.rule = &r; return a }
 
 // shared are the attributes that every resource has.
 func shared(more map[string]attribute) map[string]attribute {
@@ -44,11 +33,12 @@ func shared(more map[string]attribute) map[string]attribute {
 
 func networkAttributes() map[string]attribute {
 	return shared(map[string]attribute{
-		"admin_state_up": both(boolean), "shared": both(boolean).whenTrue("share_network"), "mtu": both(integer(0)),
-		"router:external": both(boolean).whenTrue("external_network"), "port_security_enabled": both(boolean),
-		"availability_zone_hints": postOnly(listOf(text(255))), "subnets": readOnly(), "availability_zones": readOnly(), "is_default": both(boolean).whenTrue("external_network"),
-		"provider:network_type": both(nil).ruled("provider_network"), "provider:physical_network": both(nil).ruled("provider_network"),
-		"provider:segmentation_id": both(nil).ruled("provider_network"),
+		"admin_state_up": both(boolean), "shared": both(boolean).ruled(rule{name: "share_network", unless: isFalse}), "mtu": both(integer(0)),
+		"router:external": both(boolean).ruled(rule{name: "external_network", unless: isFalse}), "port_security_enabled": both(boolean),
+		"availability_zone_hints": postOnly(listOf(text(255))), "subnets": readOnly(), "availability_zones": readOnly(), "is_default": both(boolean).ruled(rule{name: "external_network", unless: isFalse}),
+		"provider:network_type":     both(someText(32)).ruled(rule{name: "provider_network"}),
+		"provider:physical_network": both(someText(64)).ruled(rule{name: "provider_network"}),
+		"provider:segmentation_id":  both(integer(0)).ruled(rule{name: "provider_network"}),
 	})
 }
 
@@ -64,27 +54,29 @@ func subnetAttributes() map[string]attribute {
 
 func portAttributes() map[string]attribute {
 	return shared(map[string]attribute{
-		"network_id": must(id), "admin_state_up": both(boolean), "mac_address": {post: true, put: true, check: orNull(mac)},
-		"fixed_ips": both(orNull(listOf(optional("subnet_id", "ip_address")))), "device_id": both(text(255)), "device_owner": both(text(255)),
-		"security_groups": both(orNull(listOf(id))), "port_security_enabled": both(boolean),
-		"allowed_address_pairs": both(orNull(listOf(pair))), "extra_dhcp_opts": both(orNull(listOf(anyObject))),
-		"binding:vnic_type": both(text(255)), "binding:profile": both(nil).ruled("provider_network"), "binding:host_id": both(nil).ruled("provider_network"),
+		"network_id": must(id), "admin_state_up": both(boolean), "mac_address": both(orNull(mac)).ruled(rule{name: "provider_network", owner: true, notPut: true, unless: isNull}),
+		"fixed_ips": both(orNull(listOf(optional("subnet_id", "ip_address")))).ruled(rule{name: "provider_network", owner: true, unless: givesNoAddress}),
+		"device_id": both(text(255)), "device_owner": both(text(255)).ruled(rule{name: "provider_network", owner: true, always: ordinaryOwner}),
+		"security_groups": both(orNull(listOf(id))), "port_security_enabled": both(boolean).ruled(rule{name: "provider_network", owner: true}),
+		"allowed_address_pairs": both(orNull(listOf(pair))).ruled(rule{name: "provider_network", owner: true}), "extra_dhcp_opts": both(orNull(listOf(anyObject))),
+		"binding:vnic_type": both(oneText("normal", "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "accelerator-direct", "accelerator-direct-physical", "remote-managed", "vdpa")),
+		"binding:profile":   both(orNull(anyObject)).ruled(rule{name: "provider_network"}), "binding:host_id": both(text(255)).ruled(rule{name: "provider_network"}),
 		"binding:vif_type": readOnly(), "binding:vif_details": readOnly(),
 	})
 }
 
 func routerAttributes() map[string]attribute {
 	return shared(map[string]attribute{
-		"admin_state_up": both(boolean), "external_gateway_info": both(orNull(gateway)), "routes": {put: true, check: orNull(listOf(object("destination", "nexthop")))},
+		"admin_state_up": both(boolean), "external_gateway_info": both(orNull(gateway)).ruled(rule{name: "provider_network", members: []string{"enable_snat", "external_fixed_ips"}}), "routes": {put: true, check: orNull(listOf(object("destination", "nexthop")))},
 		"availability_zone_hints": postOnly(listOf(text(255))), "availability_zones": readOnly(),
-		"distributed": both(orNull(boolean)).whenTrue("provider_network"), "ha": both(orNull(boolean)).whenTrue("provider_network"),
+		"distributed": both(orNull(boolean)).ruled(rule{name: "provider_network"}), "ha": both(orNull(boolean)).ruled(rule{name: "provider_network"}),
 	})
 }
 
 func floatingAttributes() map[string]attribute {
 	all := shared(map[string]attribute{
 		"floating_network_id": must(id), "port_id": both(orNull(id)), "fixed_ip_address": both(orNull(address)), "subnet_id": postOnly(orNull(id)),
-		"floating_ip_address": postOnly(orNull(address)).ruled("provider_network"), "router_id": readOnly(),
+		"floating_ip_address": postOnly(orNull(address)).ruled(rule{name: "provider_network", unless: isNull}), "router_id": readOnly(),
 	})
 	delete(all, "name")
 	return all
@@ -123,22 +115,4 @@ func columns(more map[string]index.Field) map[string]index.Field {
 		all[k] = v
 	}
 	return all
-}
-
-// allowed asks for the rules of the attributes that a request names.
-func (col *collection) allowed(who *auth.Who, verb string, f map[string]any) error {
-	for name, value := range f {
-		a, ok := col.attrs[name]
-		if !ok || a.admin == "" || a.onlyTrue && value != true {
-			continue
-		}
-		if who.Require(a.admin, "") != nil {
-			return faultjson.Typed("PolicyNotAuthorized", fault.New(fault.Forbidden, "top/network",
-				"(rule:%s_%s and rule:%s_%s:%s) is disallowed by policy", verb, col.singular, verb, col.singular, name))
-		}
-		if a.admin == "provider_network" && col.kind == sites.Network {
-			return faultjson.Typed("NotImplemented", fault.New(fault.NotImplemented, "top/network", "Provider attributes are set at the sites: Top's networks are the tenants'."))
-		}
-	}
-	return nil
 }

@@ -31,6 +31,26 @@ func text(most int) check {
 	}
 }
 
+// someText is text that may not be null.
+func someText(most int) check {
+	return func(v any) (any, string) {
+		if v == nil {
+			return nil, "'None' is not a valid string"
+		}
+		return text(most)(v)
+	}
+}
+
+// oneText is oneOf in the words of validators that want one of a list of texts.
+func oneText(values ...string) check {
+	return func(v any) (any, string) {
+		if s, ok := v.(string); ok && slices.Contains(values, s) {
+			return s, ""
+		}
+		return nil, fmt.Sprintf("%v is not in valid_values", v)
+	}
+}
+
 // boolean takes what Neutron's convert_to_boolean takes.
 func boolean(v any) (any, string) {
 	switch strings.ToLower(fmt.Sprint(v)) {

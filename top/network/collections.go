@@ -133,7 +133,7 @@ func (h *Handler) create(col *collection) echo.HandlerFunc {
 			if err := owner(who, list[i]); err != nil {
 				return err
 			}
-			if err := col.allowed(who, "create", list[i]); err != nil {
+			if err := col.allowed(who, "create", list[i], h.ownerOf(c, list[i])); err != nil {
 				return err
 			}
 		}
@@ -186,6 +186,9 @@ func (h *Handler) lookUp(c echo.Context, col *collection, verb string) (*row, er
 	if project == "" && verb != "get" {
 		return r, h.notOurs(who, col, verb)
 	}
+	if r.Visibility == index.ForAll && verb == "get" {
+		project = ""
+	}
 	return r, who.Require(verb+"_"+col.singular, project)
 }
 
@@ -216,13 +219,8 @@ func (h *Handler) update(col *collection) echo.HandlerFunc {
 			return err
 		}
 		who := auth.From(c)
-		if err := col.allowed(who, "update", fields); err != nil {
+		if err := col.allowed(who, "update", fields, h.ownerOf(c, map[string]any{"network_id": string(r.ParentID)})); err != nil {
 			return err
-		}
-		if _, ok := fields["mac_address"]; ok {
-			if err := who.Require("provider_network", ""); err != nil {
-				return err
-			}
 		}
 		return h.change(c, col, r, fields)
 	}

@@ -91,7 +91,7 @@ func (h *Handler) list(col *collection) echo.HandlerFunc {
 // query turns the query string into one indexed query.
 func (h *Handler) query(c echo.Context, col *collection, who sites.Caller, q url.Values, p page) (index.Query, error) {
 	query := index.Query{
-		Kind: col.kind, Project: who.ProjectID, AllProjects: who.Admin(), Shared: col.withShared, Pin: who.Pin,
+		Kind: col.kind, Project: who.ProjectID, AllProjects: who.Admin(), Shared: col.withShared, ForAll: col.withShared, Pin: who.Pin,
 		In: map[index.Field][]string{}, Marker: ident.TopID(p.marker), Limit: p.size(),
 	}
 	var err error

@@ -10,7 +10,9 @@ import (
 
 	"github.com/headwater-cloud/headwater/cascade/network"
 	"github.com/headwater-cloud/headwater/sites"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/auth"
+	"github.com/headwater-cloud/headwater/top/faultjson"
 )
 
 func (h *Handler) addRouterInterface(c echo.Context) error {
@@ -85,6 +87,10 @@ func (h *Handler) extraRoutes(c echo.Context, merge func(have, named []network.R
 	one, err := col.single(m)
 	if err != nil {
 		return err
+	}
+	// Neutron 21 fails with 500 when there is no list of routes: Top says what is missing.
+	if _, ok := one["routes"].([]any); !ok {
+		return faultjson.Typed("InvalidInput", fault.New(fault.BadRequest, "top/network", "Invalid input for operation: routes is not a list: it must be given."))
 	}
 	fields, err := col.fields(map[string]any{"routes": one["routes"]}, false)
 	if err != nil {

@@ -1,6 +1,8 @@
 package network_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +21,7 @@ func provider(t *testing.T, at *site, name, cidr string) ident.BottomID {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := at.admin.Delete(t.Context(), sites.Network, net.ID); err != nil {
+		if err := at.admin.Delete(context.WithoutCancel(t.Context()), sites.Network, net.ID); err != nil {
 			t.Logf("delete the site's network: %v", err)
 		}
 	})
@@ -171,4 +173,89 @@ func TestWithdrawnNetworks(t *testing.T) {
 	if s.seen("mine") != 0 {
 		t.Error("a network that is shared with Top's account alone is every project's")
 	}
+}
+
+// A network that an administrator shares at Top is every project's to see and to use, and its own project's alone to change.
+func TestTenantsSharedNetwork(t *testing.T) {
+	t.Parallel()
+	s, _ := emulated(t, "east")
+	admin := func(want int, method, path string, in any) object {
+		t.Helper()
+		status, out := s.call("ops-admin", method, path, in)
+		if status != want {
+			t.Fatalf("%s %s as an administrator: %d %v, want %d", method, path, status, out, want)
+		}
+		for _, v := range out {
+			if one, ok := v.(object); ok {
+				return one
+			}
+		}
+		return out
+	}
+	net := admin(201, "POST", "networks", object{"network": object{"name": "common", "shared": true}})
+	id := text(net, "id")
+	sub := admin(201, "POST", "subnets", object{"subnet": object{"network_id": id, "ip_version": 4, "cidr": "10.90.0.0/24"}})
+	if nets := s.items("networks?name=common&shared=true"); len(nets) != 1 || len(nets[0]["subnets"].([]any)) != 1 {
+		t.Fatalf("another project sees %v, want the network with its subnet", nets)
+	}
+	if n := len(s.items("subnets?network_id=" + id)); n != 1 {
+		t.Errorf("another project sees %d of its subnets", n)
+	}
+	s.do(200, "GET", "networks/"+id, nil)
+	s.do(200, "GET", "subnets/"+text(sub, "id"), nil)
+	for _, path := range []string{"networks/" + id, "subnets/" + text(sub, "id")} {
+		s.refused(403, "PolicyNotAuthorized", "DELETE", path, nil)
+		one := map[bool]string{true: "network", false: "subnet"}[path[0] == 'n']
+		s.refused(403, "PolicyNotAuthorized", "PUT", path, object{one: object{"name": "mine"}})
+	}
+	s.refused(403, "PolicyNotAuthorized", "POST", "ports", object{"port": object{"network_id": id, "fixed_ips": []any{object{"ip_address": "10.90.0.7"}}}})
+	router := text(s.do(201, "POST", "routers", object{"router": object{}}), "id")
+	s.refused(400, "BadRequest", "PUT", "routers/"+router+"/add_router_interface", object{"subnet_id": sub["id"]})
+	port := s.do(201, "POST", "ports", object{"port": object{"network_id": id}})
+	if fixed := port["fixed_ips"].([]any); len(fixed) != 1 || fixed[0].(object)["ip_address"] != "10.90.0.2" {
+		t.Errorf("port of another project %v, want the first address", fixed)
+	}
+	if status, out := s.call("ops-admin", "PUT", "networks/"+id, object{"network": object{"shared": false}}); status != 409 || out["NeutronError"].(object)["type"] != "InvalidSharedSetting" {
+		t.Errorf("no longer shared while it is used: %d %v", status, out)
+	}
+	s.do(204, "DELETE", "ports/"+text(port, "id"), nil)
+	admin(200, "PUT", "networks/"+id, object{"network": object{"shared": false}})
+	if n := len(s.items("networks?name=common")) + len(s.items("subnets?network_id="+id)); n != 0 {
+		t.Errorf("another project sees %d of what is no longer shared", n)
+	}
+	if status, _ := s.call("p1-member", "GET", "networks/"+id, nil); status != 404 {
+		t.Errorf("by its id: %d", status)
+	}
+	admin(204, "DELETE", "networks/"+id, nil)
+}
+
+// What Neutron leaves to administrators is carried out at the site by the site's administrator, in the project's name; where Top
+// has no such account there, the refusal names the site.
+func TestAdministratorsGateway(t *testing.T) {
+	t.Parallel()
+	s, list := emulated(t, "east")
+	external := s.items("networks?router:external=true")[0]
+	gateway := object{"network_id": external["id"], "enable_snat": false, "external_fixed_ips": []any{object{"subnet_id": external["subnets"].([]any)[0]}}}
+	s.refused(403, "PolicyNotAuthorized", "POST", "routers", object{"router": object{"external_gateway_info": gateway}})
+	router := text(s.do(201, "POST", "routers", object{"router": object{"external_gateway_info": object{"network_id": external["id"]}}}), "id")
+	s.refused(403, "PolicyNotAuthorized", "PUT", "routers/"+router, object{"router": object{"external_gateway_info": gateway}})
+	status, out := s.call("ops-admin", "PUT", "routers/"+router, object{"router": object{"external_gateway_info": gateway}})
+	info, _ := out["router"].(object)["external_gateway_info"].(object)
+	if status != 200 || info["enable_snat"] != false {
+		t.Errorf("a gateway without SNAT, as an administrator: %d %v", status, out)
+	}
+	status, out = s.call("ops-admin", "POST", "routers", object{"router": object{"external_gateway_info": gateway, "tenant_id": "p1"}})
+	if status != 201 {
+		t.Fatalf("a router with such a gateway: %d %v", status, out)
+	}
+	found, err := list[0].member.FindMarked(t.Context(), sites.Router, ident.TopID(text(out["router"].(object), "id")))
+	if err != nil || len(found) != 1 {
+		t.Errorf("the router is not the project's own at the site: %v, %v", found, err)
+	}
+	list[0].admin = list[0].member
+	status, out = s.call("ops-admin", "POST", "routers", object{"router": object{"external_gateway_info": gateway}})
+	if e, _ := out["NeutronError"].(object); status != 409 || !strings.Contains(text(e, "message"), "Site east") {
+		t.Errorf("where Top is no administrator: %d %v, want a refusal that names the site", status, out)
+	}
+	s.refused(400, "InvalidInput", "PUT", "routers/"+router+"/add_extraroutes", object{"router": object{}})
 }

@@ -46,6 +46,8 @@ type site struct {
 	admin, member sites.Adaptor
 	caps          sites.Capabilities
 	cloud         *emulator.Cloud // nil for a real region
+	authURL       string
+	tokens        map[string]string // by user, of requests past the adaptor
 }
 
 // accounts are the usual two of a region: admin in project admin, demo in project demo.
@@ -60,7 +62,7 @@ func accounts(t testing.TB, name ident.SiteID, region, authURL string) *site {
 		}
 		return a
 	}
-	s := &site{name: name, admin: login("admin", "admin"), member: login("demo", "demo")}
+	s := &site{name: name, authURL: authURL, admin: login("admin", "admin"), member: login("demo", "demo")}
 	caps, err := s.admin.Probe(t.Context())
 	if err != nil {
 		t.Fatalf("probe %s: %v", name, err)

@@ -99,7 +99,7 @@ func (v *viewer) children(ctx context.Context, kind sites.Kind, rows []*row) (ma
 			parents[i] = string(r.ID)
 		}
 		found, err := v.handler.service.Core().Index.List(ctx, index.Query{
-			Kind: kind, AllProjects: true, Shared: true, Pin: v.caller.Pin, In: map[index.Field][]string{index.ByParent: parents}, Sort: []index.Sort{{Field: index.ByCreated}},
+			Kind: kind, AllProjects: true, Shared: true, ForAll: true, Pin: v.caller.Pin, In: map[index.Field][]string{index.ByParent: parents}, Sort: []index.Sort{{Field: index.ByCreated}},
 		})
 		if err != nil {
 			return nil, err
@@ -179,8 +179,23 @@ func viewPorts(_ context.Context, v *viewer, rows []*row) ([]view, error) {
 		if p.VNICType == "" {
 			out["binding:vnic_type"] = "normal"
 		}
+		if v.caller.Admin() {
+			v.bindings(out, p)
+		}
 		return out
 	})
+}
+
+// bindings adds what a port that no site has shown yet has of bindings.
+func (v *viewer) bindings(out view, p network.PortSpec) {
+	if p.Profile == nil {
+		p.Profile = map[string]any{}
+	}
+	for name, value := range map[string]any{"binding:host_id": p.HostID, "binding:profile": p.Profile, "binding:vif_type": "unbound", "binding:vif_details": view{}} {
+		if _, seen := out[name]; !seen {
+			out[name] = value
+		}
+	}
 }
 
 func viewRouters(_ context.Context, v *viewer, rows []*row) ([]view, error) {
