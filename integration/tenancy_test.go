@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,11 @@ func (l *life) static(project string) {
 		l.t.Errorf("without an account: %s; want a 409 that names the site and what the operator must do", said)
 	}
 	l.headwater("site", "project", "set", l.site, project, "--os-cloud", l.own("hw-alice"))
+	l.headwater("site", "drain", l.site)
+	if said := l.as("alice", "--os-region-name", l.site, "network", "create", "hw-none").Fails(l.t); !strings.Contains(said, "503") || !strings.Contains(said, "drained") {
+		l.t.Errorf("at a site that is being drained: %s; want a 503 that says so", said)
+	}
+	l.headwater("site", "drain", l.site, "--off")
 	l.headwater("site", "project", "set", l.site, l.other.ProjectID, "--os-cloud", l.own("hw-bob"))
 	l.live()
 	l.tenantsLeave()
@@ -162,12 +168,40 @@ func (l *life) shared() {
 	l.alice, l.bob = who.ProjectID, who.ProjectID
 	l.added("shared")
 	l.live()
-	l.headwater("site", "remove", l.site, "--purge", "--wait")
+	l.purge()
 	for _, c := range [][]string{{"server", "list"}, {"volume", "list"}} {
 		if got := l.do(append(c, "-f", "value", "-c", "Name")...); strings.Contains(got, l.own("hw-"+l.site)) {
 			l.t.Errorf("after the purge openstack %s shows:\n%s", strings.Join(c, " "), got)
 		}
 	}
+}
+
+// purge has the operator take the site out. At first the region refuses the network, since somebody else put a port into it; the
+// command says so and ends, and goes on when it is given again.
+func (l *life) purge() {
+	l.t.Helper()
+	network := l.one(sites.NetworkSvc, "networks?name="+url.QueryEscape(l.name("net"))+"&description="+url.QueryEscape("hw:"+l.here("network", "show", l.name("net"), "-f", "value", "-c", "id")),
+		"networks", func(sites.Body) bool { return true })
+	made, err := l.region.Do(l.t.Context(), sites.Request{Service: sites.NetworkSvc, Method: http.MethodPost, Path: "ports",
+		Body: sites.Body{"port": sites.Body{"network_id": network["id"], "name": l.name("foreign")}}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	port, _ := made.Body["port"].(map[string]any)
+	bottom := ident.BottomID(fmt.Sprint(port["id"]))
+	free := sync.OnceValue(func() error { return l.region.Delete(context.WithoutCancel(l.t.Context()), sites.Port, bottom) })
+	defer free() //nolint:errcheck // looked at below
+	said, err := topproc.TryHeadwater(l.t, l.env, "site", "remove", l.site, "--purge", "--wait", "--cloud", "admin")
+	if err == nil || !strings.Contains(said, "is not removed: failed") || !strings.Contains(said, "did not delete 2") || !strings.Contains(said, l.name("net")) {
+		l.t.Fatalf("purge of a site with a foreign port: %v\n%s\nwant a failure that names the network and its subnet", err, said)
+	}
+	if shown := l.headwater("site", "show", l.site, "-f", "value", "-c", "Removal"); !strings.Contains(shown, "network: 1") || strings.Contains(shown, "server") {
+		l.t.Errorf("headwater site show tells of the removal %q", shown)
+	}
+	if err := free(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.headwater("site", "remove", l.site, "--purge", "--wait")
 }
 
 // added registers the site with its ordinary account and waits until it serves.

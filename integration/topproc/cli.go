@@ -39,6 +39,16 @@ func merged(users map[string]string) map[string]string {
 // Headwater runs the operator's command line with the given environment, and returns what it printed. A failure ends the test.
 func Headwater(t testing.TB, env []string, args ...string) string {
 	t.Helper()
+	said, err := TryHeadwater(t, env, args...)
+	if err != nil {
+		t.Fatalf("headwater %s: %v\n%s", strings.Join(args, " "), err, said)
+	}
+	return said
+}
+
+// TryHeadwater is Headwater for commands that may fail: the error says how, and what was printed is followed by the complaint.
+func TryHeadwater(t testing.TB, env []string, args ...string) (string, error) {
+	t.Helper()
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +59,7 @@ func Headwater(t testing.TB, env []string, args ...string) string {
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("headwater %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), complaint.String())
+		return out.String() + complaint.String(), err
 	}
-	return out.String()
+	return out.String(), nil
 }
