@@ -20,6 +20,8 @@ import (
 type WaitError struct {
 	After time.Duration
 	For   string // what is waited for
+	// Refused is the site's refusal that may pass by itself, and is waited out; nil when nothing was refused.
+	Refused error
 }
 
 // Error says what is waited for.

@@ -39,9 +39,9 @@ func purgeStages() [][]sites.Kind {
 const (
 	// purgePoll is how often is looked whether what ends with a project or a site has ended.
 	purgePoll = 2 * time.Second
-	// purgeRounds is how often what a site refuses to delete is asked for in one purge, 1, 2 and 4 s apart (the job's
+	// purgeRounds is how often what a site refuses to delete is asked for in one purge, 1, 2, 4 and 8 s apart (the job's
 	// attempts): long enough for a site that was still busy with the thing, short enough for an operator who waits.
-	purgeRounds = 4
+	purgeRounds = 5
 	// purgeBatch is how many deletes are recorded in one transaction: nobody else writes meanwhile.
 	purgeBatch = 100
 	// purgePatience is how long a purge waits for a site that does not answer, or that goes on deleting, in all.
@@ -171,7 +171,7 @@ func (s *stage) ask(tx *Tx, rows []*index.Resource, began time.Time) error {
 			s.refused = append(s.refused, named(r)+": "+r.Fault.Message)
 			continue
 		case r.State != index.Deleting:
-			if err := tx.Delete(r); err != nil {
+			if err := tx.delete(r, true); err != nil {
 				return err
 			}
 		}

@@ -24,6 +24,10 @@ func (w deleteWorker) Work(ctx context.Context, job jobs.Job[deleteArgs]) error 
 		return ignoreNotFound(err)
 	}
 	if err := w.RemoveAll(ctx, r); err != nil {
+		var wait *WaitError
+		if job.Args.Once && errors.As(err, &wait) && wait.Refused != nil {
+			err = wait.Refused
+		}
 		if !isWait(err) && (definite(err) || lastChance(err, job.Info)) {
 			return errors.Join(jobs.Cancel(err), w.undelete(ctx, r, err))
 		}
@@ -140,6 +144,7 @@ func (c *Core) notYet(ctx context.Context, r *index.Resource, at At, b *binding.
 	}
 	obj, err := at.Adaptor.Show(ctx, r.Kind, b.BottomID)
 	status := obj.Text("status")
+	var passing error // the refusal, when it may pass
 	switch young := c.now().Sub(r.UpdatedAt) < 10*heldWait; {
 	case fault.Is(err, fault.NotFound):
 		return nil // an earlier attempt's delete, whose answer nobody recorded, ended meanwhile
@@ -147,11 +152,11 @@ func (c *Core) notYet(ctx context.Context, r *index.Resource, at At, b *binding.
 		return refusal
 	case inTransition(status):
 	case young && status == "available":
-		// It was in transition when it refused.
+		passing = refusal // it was in transition when it refused
 	default:
 		return refusal
 	}
-	return &WaitError{After: pollAfter(c.now(), r.UpdatedAt), For: fmt.Sprintf("%s %s at %s to leave status %s", r.Kind, r.ID, at.Site, status)}
+	return &WaitError{Refused: passing, After: pollAfter(c.now(), r.UpdatedAt), For: fmt.Sprintf("%s %s at %s to leave status %s", r.Kind, r.ID, at.Site, status)}
 }
 
 // inTransition recognises what Cinder calls a volume, snapshot or backup while it is changing by itself

@@ -131,7 +131,9 @@ func (tx *Tx) Changed(r *index.Resource) error {
 
 // Delete marks the row as deleting and enqueues the job that ends it; a row
 // that is at no site, bound nowhere and never was attempted ends within this transaction. Repeating it is harmless.
-func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error {
+func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error { return tx.delete(r, false, after...) }
+
+func (tx *Tx) delete(r *index.Resource, once bool, after ...jobs.ID) error {
 	if r.State == index.Deleting || r.State == index.Deleted {
 		return nil
 	}
@@ -150,7 +152,7 @@ func (tx *Tx) Delete(r *index.Resource, after ...jobs.ID) error {
 	if len(bound) == 0 && !fresh && r.Site == "" { // what has a site may have a job that is making it right now
 		return tx.End(r)
 	}
-	_, err = tx.enqueue(deleteArgs{ID: r.ID}, r, jobs.Options{ResourceID: string(r.ID), After: after, OnDependencyFailure: jobs.Run})
+	_, err = tx.enqueue(deleteArgs{ID: r.ID, Once: once}, r, jobs.Options{ResourceID: string(r.ID), After: after, OnDependencyFailure: jobs.Run})
 	return err
 }
 

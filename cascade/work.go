@@ -33,6 +33,8 @@ func (changeArgs) Kind() string { return "cascade.change" }
 
 type deleteArgs struct {
 	ID ident.TopID `json:"id"`
+	// Once takes the first refusal of the site for its last word, also one that may pass: who asked will ask again.
+	Once bool `json:"once,omitempty"`
 }
 
 // Kind names the job.

@@ -365,8 +365,12 @@ func (s *Service) removePatiently(ctx context.Context, r *index.Resource, at cas
 		return false, err
 	}
 	wait := s.core.Now().Sub(r.UpdatedAt)
-	if wait > patienceTime && fault.Is(err, fault.Conflict) {
+	var inUse error
+	if fault.Is(err, fault.Conflict) {
+		inUse = err
+	}
+	if wait > patienceTime && inUse != nil {
 		return false, err
 	}
-	return false, &cascade.WaitError{After: min(max(wait/4, minWait), maxWait), For: string(r.Kind) + " " + string(r.ID) + " to be free at the site"}
+	return false, &cascade.WaitError{After: min(max(wait/4, minWait), maxWait), For: string(r.Kind) + " " + string(r.ID) + " to be free at the site", Refused: inUse}
 }
