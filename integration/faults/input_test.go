@@ -108,7 +108,7 @@ func everyKey(value string) string {
 	var parts []string
 	for _, k := range []string{"server", "keypair", "server_group", "flavor", "metadata", "meta", "network", "subnet", "port", "router", "floatingip",
 		"security_group", "security_group_rule", "volume", "snapshot", "auth", "user", "project", "domain", "role", "group", "quota", "quota_set", "tags",
-		"application_credential", "volumeAttachment", "interfaceAttachment", "remote_console", "extra_specs", "volume_type", "os-extend", "reboot", "name", "member", "credential"} {
+		"application_credential", "volumeAttachment", "interfaceAttachment", "remote_console", "extra_specs", "volume_type", "os-extend", "reboot", "name", "member", "credential", "pool"} {
 		parts = append(parts, fmt.Sprintf("%q:%s", k, value))
 	}
 	return "{" + strings.Join(parts, ",") + "}"

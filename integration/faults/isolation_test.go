@@ -142,6 +142,7 @@ func (e *estate) bodies() map[string]object {
 		"PUT /compute/v2.1/os-quota-sets/:id":                         {"quota_set": object{"cores": 1}},
 		"PUT /volume/v3/:project/os-quota-sets/:target":               {"quota_set": object{"volumes": 1}},
 		"POST /volume/v3/:project/types":                              {"volume_type": object{"name": "x"}},
+		"POST /volume/v3/:project/types/:id/action":                   {"addProjectAccess": object{"project": ident.NewUUID()}},
 		"PUT /compute/v2.1/flavors/:id":                               {"flavor": object{"description": "x"}},
 		"POST /compute/v2.1/flavors/:id/os-extra_specs":               {"extra_specs": object{"hw:x": "y"}},
 		"PUT /network/v2.0/routers/:id/add_extraroutes":               {"router": object{"routes": []object{{"destination": "10.3.0.0/24", "nexthop": "10.8.0.7"}}}},
