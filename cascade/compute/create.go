@@ -259,7 +259,15 @@ func (s *Service) planImage(ctx context.Context, p *plan) error {
 		return nil
 	}
 	image, err := s.usableImage(ctx, p.caller, ref)
+	if err != nil {
+		return err
+	}
 	p.image = image
+	member := p.caller
+	member.Roles = []string{"member"}
+	if _, err = s.findImage(ctx, member, ref); fault.Is(err, fault.NotFound) {
+		return foreign(p, image)
+	}
 	return err
 }
 

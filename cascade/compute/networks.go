@@ -77,7 +77,20 @@ func (s *Service) planNetwork(ctx context.Context, p *plan, n NetworkRequest) (*
 	if fault.Is(err, fault.NotFound) {
 		return nil, badRequest("Network %s could not be found.", n.Network)
 	}
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, foreign(p, r)
+}
+
+// foreign refuses what only an administrator's role lets the caller see: at a site a server is made by an ordinary
+// member of its own project, who does not see it, and it would end in ERROR.
+func foreign(p *plan, r *index.Resource) error {
+	if r == nil || r.ProjectID == "" || r.ProjectID == p.caller.ProjectID {
+		return nil
+	}
+	return fault.New(fault.Conflict, "cascade/compute.CreateServers",
+		"The %s %s belongs to another project: at a site a server is made by a member of its own project, who cannot use it.", r.Kind, r.ID)
 }
 
 func (s *Service) planPort(ctx context.Context, p *plan, n NetworkRequest) (*index.Resource, error) {
@@ -88,10 +101,13 @@ func (s *Service) planPort(ctx context.Context, p *plan, n NetworkRequest) (*ind
 	if fault.Is(err, fault.NotFound) {
 		return nil, badRequest("Port id %s could not be found.", n.Port)
 	}
-	if err == nil && r.DeviceID != "" {
+	if err != nil {
+		return nil, err
+	}
+	if r.DeviceID != "" {
 		return nil, portInUse(r.ID)
 	}
-	return r, err
+	return r, foreign(p, r)
 }
 
 func portInUse(id ident.TopID) error {

@@ -3,6 +3,7 @@ package compute_test
 import (
 	"context"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -25,6 +26,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/pagination"
 
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
+	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/volume"
 	"github.com/headwater-cloud/headwater/sites/ident"
 )
@@ -236,5 +238,31 @@ func TestGophercloudRest(t *testing.T) {
 		_, err = flavors.RemoveAccess(ctx, c, f.ID, flavors.RemoveAccessOpts{Tenant: "p2"}).Extract()
 		check("remove access", err)
 		check("delete flavor", flavors.Delete(ctx, c, f.ID).ExtractErr())
+	}
+}
+
+// An administrator sees every project's networks and images, but a server is made at its site by a member of its own
+// project: what was accepted came to nothing there, with "Network ... could not be found" of the site's id.
+func TestServerOfForeignParts(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, []ident.SiteID{"east"})
+	a := newAPI(t, s)
+	srv := httptest.NewServer(a.echo)
+	t.Cleanup(srv.Close)
+	theirs, own := cascadetest.Member("p1"), cascadetest.Member("ops")
+	net, img, flavor := s.NewNetwork(t, own, "own", "10.1.0.0/24"), s.NewImage(t, own, "own"), s.Flavor(t)
+	foreignNet, foreignImage := s.NewNetwork(t, theirs, "net", "10.1.0.0/24"), s.NewImage(t, theirs, "img")
+	c := client(a, srv, "admin:ops", "2.90")
+	for _, test := range []struct {
+		name       string
+		net, image *index.Resource
+		want       int
+	}{{"own parts", net, img, 202}, {"another's network", foreignNet, img, 409}, {"another's image", net, foreignImage, 409}} {
+		_, err := servers.Create(t.Context(), c, servers.CreateOpts{
+			Name: "web", ImageRef: string(test.image.ID), FlavorRef: string(flavor.ID), Networks: []servers.Network{{UUID: string(test.net.ID)}},
+		}, nil).Extract()
+		if test.want == 202 && err != nil || test.want == 409 && (!gophercloud.ResponseCodeIs(err, 409) || !strings.Contains(err.Error(), "another project")) {
+			t.Errorf("%s: %v, want %d", test.name, err, test.want)
+		}
 	}
 }
