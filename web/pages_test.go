@@ -309,10 +309,10 @@ func TestPicker(t *testing.T) {
 	if body = v.post(Base+"/launch/placement", form, "HX-Request", "true").Body.String(); strings.Contains(body, "west/az1") {
 		t.Error("a zone of the other site stays")
 	}
-	v.api.set("POST /v1/placement/explain", `{"site":"","rule":"","verdicts":[{"site":"west","fit":false,"reasons":["not enough vCPUs"],"score":0}],
+	v.api.set("POST /v1/placement/explain", `{"site":"","rule":"","verdicts":[{"site":"west","fit":false,"reasons":["network n1 is not at the site"],"score":0}],
 		"refused":{"kind":"unavailable","message":"No site can take it: west: not enough vCPUs."}}`)
 	body = v.post(Base+"/launch/placement", launchForm(), "HX-Request", "true").Body.String()
-	for _, want := range []string{`class="said bad"`, "No site can take it: west: not enough vCPUs.", `<br>not enough vCPUs`} {
+	for _, want := range []string{`class="said bad"`, "No site can take it: west: not enough vCPUs.", `<br>network lan is not at the site`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("where nothing fits, the picker lacks %q in %s", want, body)
 		}

@@ -133,6 +133,11 @@ func (d *dashboard) picker(v *visit, sites []site, c choice) (picker, error) {
 	p.judge(open, openErr)
 	p.say(c, chosen, chosenErr)
 	p.Free, p.Said = d.named(v, c, p.Free), d.named(v, c, p.Said)
+	for i := range open.Verdicts {
+		for j, why := range open.Verdicts[i].Reasons {
+			open.Verdicts[i].Reasons[j] = d.named(v, c, why)
+		}
+	}
 	return p, nil
 }
 

@@ -223,7 +223,7 @@ func judge(ask Ask, s Site, target ident.SiteID) Verdict {
 	no := func(format string, args ...any) { v.Reasons = append(v.Reasons, fmt.Sprintf(format, args...)) }
 	switch {
 	case target != "" && s.Name != target:
-		no("the request asks for site %s", target)
+		no("%s", ask.elsewhere(target))
 	case !s.Enabled:
 		no("the site is disabled")
 	case s.Closed != "":

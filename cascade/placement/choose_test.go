@@ -73,6 +73,12 @@ func TestChoose(t *testing.T) {
 			if got.Site != tt.want || got.BottomZone != tt.zone || got.Rule != tt.rule {
 				t.Errorf("Choose = %s zone %q by %s, want %s zone %q by %s", got.Site, got.BottomZone, got.Rule, tt.want, tt.zone, tt.rule)
 			}
+			for _, v := range got.Verdicts {
+				// "the request asks for site west" did not say which part of it does
+				if why := strings.Join(v.Reasons, ""); tt.rule == "reference" && !v.Fit && why != "volume v asks for site west" {
+					t.Errorf("site %s is refused with %q", v.Site, why)
+				}
+			}
 			if len(got.Verdicts) != len(tt.all) {
 				t.Errorf("%d verdicts on %d sites: each site must be told of", len(got.Verdicts), len(tt.all))
 			}

@@ -62,6 +62,16 @@ func (ask Ask) torn(all []Site, err error) []Verdict {
 	return out
 }
 
+// elsewhere says what in the request asks for the one site that it may go to.
+func (ask Ask) elsewhere(target ident.SiteID) string {
+	for _, d := range ask.demands() {
+		if d.site == target {
+			return fmt.Sprintf("%s asks for site %s", d.because, target)
+		}
+	}
+	return fmt.Sprintf("the request asks for site %s", target)
+}
+
 // demand is one thing in a request that names a site.
 type demand struct {
 	site          ident.SiteID
