@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/headwater-cloud/headwater/cascade/quota"
+	"github.com/headwater-cloud/headwater/sites/fault"
 	"github.com/headwater-cloud/headwater/top/wire"
 )
 
@@ -129,6 +130,11 @@ func quotaClass(k *call) error {
 		figures[item.own] = quota.Figure{Limit: n}
 	}
 	return k.ok(object{"quota_class_set": k.quotaSet("default", limitOf, figures)})
+}
+
+// fixedDefaults refuses other limits for projects that have none of their own: a 404 told Horizon's operator nothing.
+func fixedDefaults(*call) error {
+	return fault.New(fault.Conflict, "top/compute", "The default limits are Top's own: set a project's limits with openstack quota set PROJECT.")
 }
 
 func defaultsOnly(k *call) error {

@@ -125,6 +125,7 @@ func routes() []route {
 		{put, "/os-quota-sets/:id", "update_quota", updateQuota},
 		{del, "/os-quota-sets/:id", "delete_quota", deleteQuota},
 		{get, "/os-quota-class-sets/:id", "update_quota", quotaClass},
+		{put, "/os-quota-class-sets/:id", "update_quota", fixedDefaults},
 		{get, "/os-simple-tenant-usage", "get_usage", listUsage},
 		{get, "/os-simple-tenant-usage/:id", "get_usage", showUsage},
 

@@ -54,6 +54,9 @@ func TestUsage(t *testing.T) {
 	if got := a.ask("member:p1", "2.40", "GET", "/v2.1/os-simple-tenant-usage/p1?marker="+url.QueryEscape("no such"), nil); got.code != 400 {
 		t.Errorf("unknown marker: %d %s", got.code, got.raw)
 	}
+	if got := a.ask("admin:ops", "2.1", "PUT", "/v2.1/os-quota-class-sets/default", `{"quota_class_set":{"instances":5}}`); got.code != 409 || !strings.Contains(string(got.raw), "quota set") {
+		t.Errorf("default limits: %d %s", got.code, got.raw)
+	}
 	all := a.ask("admin:ops", "2.40", "GET", "/v2.1/os-simple-tenant-usage?limit=3&"+window, nil)
 	if all.code != 200 || len(all.body["tenant_usages"].([]any)) != 1 || all.body["tenant_usages_links"] == nil {
 		t.Errorf("all projects: %d %s", all.code, all.raw)

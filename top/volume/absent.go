@@ -5,6 +5,9 @@ import (
 	"regexp"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/headwater-cloud/headwater/cascade/quota"
+	"github.com/headwater-cloud/headwater/cascade/volume"
 )
 
 // absent is what Cinder has and Top does not offer. Its lists are empty, as of a cloud where nobody uses it: clients ask
@@ -35,8 +38,19 @@ func registerAbsent(g *echo.Group) {
 		}
 		g.POST("/"+a.path, refused(a.why))
 	}
+	g.GET("/os-quota-class-sets/default", defaultClass)
+	g.PUT("/os-quota-class-sets/default", refused("The default limits are Top's own: set a project's limits with openstack quota set PROJECT."))
 	// Not encrypted, as far as Top knows: Cinder answers so for a type without encryption.
 	g.GET("/types/:id/encryption", func(c echo.Context) error { return c.JSON(http.StatusOK, map[string]any{}) })
+}
+
+// defaultClass handles GET /os-quota-class-sets/default: the limits of a project that has none of its own.
+func defaultClass(c echo.Context) error {
+	out := map[string]any{"id": "default"}
+	for _, name := range volume.QuotaNames() {
+		out[name], _ = quota.Default(name)
+	}
+	return c.JSON(http.StatusOK, map[string]any{"quota_class_set": out})
 }
 
 // projectForm is what may stand for a project in a path: Cinder's project_id_regex. Anything else there is a path that does not exist.

@@ -36,4 +36,10 @@ func TestAbsent(t *testing.T) {
 	if got := a.Ask("member:p1", http.MethodGet, "/v3/extensions", nil); !strings.Contains(string(got.Raw), `"AvailabilityZones"`) {
 		t.Errorf("extensions: %s", got.Raw)
 	}
+	if got := a.Ask("admin:p1", http.MethodPut, "/v3/os-quota-class-sets/default", map[string]any{"quota_class_set": map[string]any{"volumes": 5}}); got.Code != 403 || !strings.Contains(string(got.Raw), "quota set") {
+		t.Errorf("default limits: %d %s", got.Code, got.Raw)
+	}
+	if got := a.Ask("admin:p1", http.MethodGet, "/v3/os-quota-class-sets/default", nil); got.Code != 200 || !strings.Contains(string(got.Raw), `"volumes":`) {
+		t.Errorf("default limits: %d %s", got.Code, got.Raw)
+	}
 }
