@@ -211,7 +211,7 @@ func delay(err error) int {
 var neutronTypes = map[fault.Kind]string{
 	fault.BadRequest:  "BadRequest",
 	fault.Forbidden:   "PolicyNotAuthorized",
-	fault.NotFound:    "NotFound",
+	fault.NotFound:    "HTTPNotFound", // what Neutron says of a path that no extension has; a missing resource has a name of its own
 	fault.Conflict:    "Conflict",
 	fault.OverQuota:   "OverQuota",
 	fault.Unavailable: "ServiceUnavailable",
