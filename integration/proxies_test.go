@@ -120,7 +120,7 @@ func TestOldComputeProxies(t *testing.T) {
 		c.Must(t, "PUT", at("/images/"+id+"/metadata/shape"), object{"meta": object{"shape": "round"}}, nil)
 		c.Must(t, "POST", at("/images/"+id+"/metadata"), object{"metadata": object{"colour": "blue"}}, nil)
 		c.Must(t, "GET", at("/images/"+id+"/metadata"), nil, &meta)
-		if m := meta["metadata"].(object); m["colour"] != "blue" || m["shape"] != "round" {
+		if m := meta["metadata"].(object); m["colour"] != "blue" || m["shape"] != "round" || len(m) != 2 {
 			t.Errorf("metadata: %v", m)
 		}
 		refused(http.StatusNoContent, "DELETE", "/images/"+id+"/metadata/shape", nil)

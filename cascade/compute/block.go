@@ -53,6 +53,10 @@ func (s *Service) planBlock(ctx context.Context, p *plan, b BlockRequest, w *wan
 	switch {
 	case b.Source == "volume" && b.Destination == "volume":
 		w.row, err = s.planVolume(ctx, p, b.ID)
+		// What no site has looked at yet may become bootable; nova/compute/api.py, _validate_bdm.
+		if boots := b.BootIndex != nil && *b.BootIndex == 0; err == nil && boots && w.row.Status == "available" && w.row.Observed["bootable"] == "false" {
+			return badRequest("Block Device %s is not bootable.", w.row.ID)
+		}
 	case b.Source == "image" && b.Destination == "local":
 		if w.source, err = s.usableImage(ctx, p.caller, b.ID); err == nil {
 			w.Block.ID = w.source.ID

@@ -369,7 +369,14 @@ func (s *Service) ResetState(ctx context.Context, caller sites.Caller, id, state
 	if err != nil {
 		return err
 	}
-	_, err = s.run(ctx, caller, one, act{rule: "output", audit: "server.reset_state", admin: true, call: action("os-resetState", sites.Body{"state": state})})
+	_, err = s.run(ctx, caller, one, act{
+		rule: "output", audit: "server.reset_state", admin: true, call: action("os-resetState", sites.Body{"state": state}),
+		// Nova's answer is final: who looks right after it sees the state, not what an older look at the site saw.
+		done: func(_ *cascade.Tx, one *Server, _ sites.Reply) error {
+			one.Status, one.TaskState = map[string]string{"active": "ACTIVE", "error": "ERROR"}[state], ""
+			return nil
+		},
+	})
 	return err
 }
 

@@ -168,6 +168,12 @@ func (c *Cloud) computeRoutes() {
 		}
 		return ok(object{{"password", ""}})
 	})
+	h("DELETE"+s+"/{id}/os-server-password", func(q *request) (*reply, error) { // there never is one
+		if _, err := c.serverAt(q); err != nil {
+			return nil, err
+		}
+		return &reply{status: 204}, nil
+	})
 	h("GET"+s+"/{id}/os-instance-actions", c.listActions)
 	h("GET"+s+"/{id}/os-instance-actions/{request}", c.showAction)
 	h("GET"+s+"/{id}/migrations", c.noMigrations)

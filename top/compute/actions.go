@@ -136,11 +136,18 @@ func reboot(k *call, raw json.RawMessage) error {
 func unshelve(k *call, raw json.RawMessage) error {
 	var in struct {
 		Zone wire.Optional[string] `json:"availability_zone"`
+		Host *string               `json:"host"`
 	}
 	if string(raw) != "null" {
 		if err := json.Unmarshal(raw, &in); err != nil || !k.v.AtLeast(77) {
 			return wire.Invalid("unshelve", raw)
 		}
+	}
+	if in.Host != nil {
+		if !k.v.AtLeast(91) {
+			return wire.Invalid("unshelve", raw)
+		}
+		return wire.BadRequest("A server does not change its site, which is its host here, and the hosts inside a site are not to be chosen: unshelve it in a zone of the site.")
 	}
 	var zone *string
 	if in.Zone.Set {

@@ -293,7 +293,13 @@ func showAggregate(k *call) error {
 	return k.ok(object{"aggregate": k.aggregate(s)})
 }
 
-// fixedHosts refuses what would change hosts, services or aggregates: they are the sites, and the operator's API manages those.
-func fixedHosts(*call) error {
+// fixedHosts refuses what would change hosts, services or aggregates: they are the sites, and the operator's API manages
+// those. What is not there is not found first. Before 2.53 a service was named in the body.
+func fixedHosts(k *call) error {
+	if id := k.id(); id != "" && id != "enable" && id != "disable" && id != "disable-log-reason" && id != "force-down" {
+		if _, err := k.host(id); err != nil {
+			return fault.New(fault.NotFound, "top/compute", "%s could not be found.", id)
+		}
+	}
 	return fault.New(fault.Conflict, "top/compute", "Hosts, services and aggregates are Top's sites: manage them with headwater site.")
 }

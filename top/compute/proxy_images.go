@@ -23,7 +23,7 @@ var imageBase = []string{
 func properties(i object) object {
 	out := object{}
 	for name, v := range i {
-		if !slices.Contains(imageBase, name) {
+		if !slices.Contains(imageBase, name) && !strings.HasPrefix(name, "headwater:") { // Top's own, which nobody writes
 			out[name] = v
 		}
 	}
@@ -171,17 +171,9 @@ func writeImageMeta(whole bool) func(*call) error {
 			return err
 		}
 		have := properties(i)
-		if whole {
-			for name := range have {
-				if _, stays := meta[name]; !stays && ours(name) {
-					meta[name] = have[name]
-				}
-			}
-		} else {
-			for name, v := range have {
-				if _, replaced := meta[name]; !replaced {
-					meta[name] = v
-				}
+		for name, v := range have {
+			if _, replaced := meta[name]; !replaced && !whole {
+				meta[name] = v
 			}
 		}
 		if err := k.patchImage(have, meta); err != nil {
@@ -190,9 +182,6 @@ func writeImageMeta(whole bool) func(*call) error {
 		return k.ok(object{"metadata": meta})
 	}
 }
-
-// ours are properties that Top shows of itself and nobody writes.
-func ours(name string) bool { return strings.HasPrefix(name, "headwater:") }
 
 func metaOf(m wire.Members) (object, error) {
 	out := object{}
