@@ -3,9 +3,7 @@ package compute
 import (
 	"context"
 	"net/http"
-	"time"
 
-	"github.com/headwater-cloud/headwater/cascade/audit"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/fault"
@@ -112,76 +110,4 @@ func (s *Service) Diagnostics(ctx context.Context, caller sites.Caller, id strin
 	}
 	reply, err := admin.Do(ctx, sites.Request{Service: sites.Compute, Method: http.MethodGet, Path: "servers/" + string(bottom) + "/diagnostics"})
 	return reply.Body, retell(err, bottom, one.ID)
-}
-
-// Action is one entry of a server's history.
-type Action struct {
-	Name      string
-	RequestID string
-	UserID    string
-	ProjectID string
-	Start     time.Time
-	Updated   time.Time
-	Message   string
-	Events    []Event
-}
-
-// Event is one step of an action.
-type Event struct {
-	Name   string
-	Start  time.Time
-	Finish time.Time
-	Result string // Success or Error
-}
-
-// Actions returns what was done with a server, newest first, as Top recorded it.
-func (s *Service) Actions(ctx context.Context, caller sites.Caller, id string) (*Server, []Action, error) {
-	one, err := s.Server(ctx, caller, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	events, err := s.core.Audit.List(ctx, audit.Filter{Target: string(one.ID), Limit: 1000})
-	if err != nil {
-		return nil, nil, err
-	}
-	out := make([]Action, 0, len(events))
-	for _, e := range events {
-		name, ok := actionNames[e.Action]
-		if !ok {
-			continue
-		}
-		a := Action{Name: name, RequestID: e.RequestID, UserID: e.UserID, ProjectID: e.ProjectID, Start: e.At, Updated: e.At}
-		a.Events = []Event{{Name: "top_" + name, Start: e.At, Finish: e.At, Result: "Success"}}
-		if name == "create" {
-			a.Events = append(a.Events, bootEvent(one))
-			if one.State == index.Failed && one.Fault != nil {
-				a.Message = "Error"
-			}
-		}
-		out = append(out, a)
-	}
-	return one, out, nil
-}
-
-// bootEvent is the site's part of a create.
-func bootEvent(one *Server) Event {
-	e := Event{Name: "site_" + string(one.Site), Start: one.CreatedAt, Finish: one.LaunchedAt}
-	switch {
-	case one.State == index.Failed:
-		e.Result, e.Finish = "Error", one.UpdatedAt
-	case !one.LaunchedAt.IsZero():
-		e.Result = "Success"
-	}
-	return e
-}
-
-// actionNames are Nova's names (nova/compute/instance_actions.py) of the verbs that the audit log has.
-var actionNames = map[string]string{
-	"server.create": "create", "server.delete": "delete", "server.os-start": "start", "server.os-stop": "stop", "server.reboot": "reboot",
-	"server.pause": "pause", "server.unpause": "unpause", "server.suspend": "suspend", "server.resume": "resume", "server.shelve": "shelve",
-	"server.shelveOffload": "shelveOffload", "server.unshelve": "unshelve", "server.resize": "resize", "server.confirmResize": "confirmResize",
-	"server.revertResize": "revertResize", "server.rebuild": "rebuild", "server.rescue": "rescue", "server.unrescue": "unrescue",
-	"server.createImage": "createImage", "server.changePassword": "changePassword", "server.lock": "lock", "server.unlock": "unlock",
-	"server.attach_volume": "attach_volume", "server.detach_volume": "detach_volume", "server.attach_interface": "attach_interface",
-	"server.detach_interface": "detach_interface", "server.restore": "restore", "server.trigger_crash_dump": "trigger_crash_dump",
 }
