@@ -208,7 +208,7 @@ func (volumeMaker) Reckon(tx *cascade.Tx, before, after *index.Resource) error {
 
 func adminOnly(member string) bool {
 	return strings.HasPrefix(member, "os-vol-host-attr:") || strings.HasPrefix(member, "os-vol-mig-status-attr:") ||
-		strings.HasPrefix(member, "os-volume-replication:") || member == "migration_status" || member == "cluster_name" || member == "service_uuid" || member == "provider_id"
+		strings.HasPrefix(member, "os-volume-replication:") || member == "migration_status" || member == "cluster_name" || member == "provider_id"
 }
 
 // attachments translates the servers that have the volume, and returns the first of them.

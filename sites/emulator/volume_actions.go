@@ -37,6 +37,15 @@ func (c *Cloud) volumeAction(q *request) (*reply, error) {
 				v.imageMeta[k] = x
 			}
 			return ok(object{{"metadata", v.imageMeta}})
+		case "os-unset_image_metadata":
+			key := arg.str("key")
+			if _, found := v.imageMeta[key]; !found {
+				return nil, fail(404, "Glance metadata for volume/snapshot "+v.ID+" cannot be found.")
+			}
+			delete(v.imageMeta, key)
+			return &reply{status: 200}, nil
+		case "os-show_image_metadata":
+			return ok(object{{"metadata", orEmptyMap(v.imageMeta)}})
 		case "os-force_delete":
 			if !q.admin {
 				return nil, cinderPolicy("volume_extension:volume_admin_actions:force_delete")

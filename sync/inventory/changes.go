@@ -99,11 +99,14 @@ func (inv *Inventory) compare(ctx context.Context, site ident.SiteID, ses sessio
 	var errs []error
 	for _, o := range page {
 		r := rows[tops[o.ID]]
-		if r == nil || r.State != index.Live || r.Outstanding() || !differs(r, o, ses.skew) {
-			continue
-		}
-		if r.Site != site {
+		if r == nil || r.State != index.Live || r.Outstanding() || r.Site != site {
 			continue // what several sites have (images, groups, external networks) is Top's: the state of one copy is not its own
+		}
+		if !differs(r, o, ses.skew) {
+			if ses.all && len(r.ObservedAdmin) == 0 { // the verb that made it looked as the project, and nothing changed since
+				errs = append(errs, inv.adminOnly(ctx, r, o))
+			}
+			continue
 		}
 		errs = append(errs, inv.refresh(ctx, site, ses, r, o))
 	}

@@ -35,6 +35,7 @@ func many(t *testing.T, s *cascadetest.Stack) map[ident.BottomID]ident.TopID {
 				for _, key := range []string{"OS-EXT-STS:task_state", "OS-EXT-STS:vm_state", "OS-EXT-STS:power_state"} {
 					r.Observed[key] = o.Body[key]
 				}
+				r.ObservedAdmin = sites.Body{"host_status": "UP"}
 				if err := r.Encode(struct{}{}); err != nil {
 					return err
 				}

@@ -119,3 +119,26 @@ func TestTypeAccess(t *testing.T) {
 		t.Errorf("the site's own list is %v, %v", reply.Body, err)
 	}
 }
+
+// The emulator did not know os-unset_image_metadata: `openstack volume unset --image-property` failed on the demo.
+func TestImageMetadataIsUnset(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, cascadetest.New(t, []ident.SiteID{"east"}))
+	id := a.make("member:p1", nil)
+	act := func(body map[string]any) cascadetest.Answer {
+		return a.Ask("member:p1", "POST", "/v3/volumes/"+id+"/action", body)
+	}
+	if got := act(map[string]any{"os-set_image_metadata": map[string]any{"metadata": map[string]string{"k": "v", "l": "w"}}}); got.Code != 200 {
+		t.Fatalf("set: %d %s", got.Code, got.Raw)
+	}
+	if got := act(map[string]any{"os-unset_image_metadata": map[string]any{"key": "k"}}); got.Code != 200 {
+		t.Errorf("unset: %d %s", got.Code, got.Raw)
+	}
+	shown := act(map[string]any{"os-show_image_metadata": nil}).Body["metadata"].(map[string]any)
+	if len(shown) != 1 || shown["l"] != "w" {
+		t.Errorf("image metadata are %v", shown)
+	}
+	if got := act(map[string]any{"os-unset_image_metadata": map[string]any{"key": "k"}}); got.Code != 404 {
+		t.Errorf("unset again: %d %s", got.Code, got.Raw)
+	}
+}
