@@ -23,7 +23,7 @@ func ordinary(t *testing.T) (*stack, *site) {
 func TestUnseenSubnets(t *testing.T) {
 	t.Parallel()
 	s, one := ordinary(t)
-	bottom := text(object(one.caps.ExternalNetworks[0].Subnets[0]), "id")
+	bottom := text(one.caps.ExternalNetworks[0].Subnets[0], "id")
 	if one.caps.ExternalNetworks[0].Subnets[0]["cidr"] != nil || bottom == "" {
 		t.Fatalf("the ordinary account sees %v", one.caps.ExternalNetworks[0].Subnets)
 	}
