@@ -306,7 +306,13 @@ func (m serverMaker) End(tx *cascade.Tx, r *index.Resource) error {
 			return err
 		}
 	}
+	for _, x := range one.Spec.Saving { // nobody looks for their images any more: their quota must not stay
+		if err := m.unsaved(tx, one, x); err != nil {
+			return err
+		}
+	}
 	one.Spec.wipe()
+	one.Spec.UserData, one.Spec.Waiting = "", nil // the row stays for a week, and needs no secrets for that
 	r.Status = "DELETED"
 	return one.encode()
 }

@@ -190,3 +190,27 @@ func TestLostAnswerOfCreateImage(t *testing.T) {
 		})
 	}
 }
+
+// A server that ended while an image of it was undecided kept the quota of its snapshots for ever, and its row the user data.
+func TestEndOfServerWithUndecidedImage(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, east(), cascadetest.Timeouts(time.Second, time.Hour))
+	who := cascadetest.Member("p1")
+	one := fromVolume(t, s, who, s.NewImage(t, who, "img"), s.NewNetwork(t, who, "net", "10.1.0.0/24"), "")
+	if _, err := s.Clouds["east"].Faults().Add(emulator.Fault{Service: "compute", Method: "POST", Path: `/servers/[^/]+/action$`, Count: 1, Reset: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Compute.CreateImage(t.Context(), who, string(one.ID), "golden", nil); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("CreateImage = %v, want unavailable", err)
+	}
+	if err := s.Compute.Delete(t.Context(), who, string(one.ID)); err != nil {
+		t.Fatal(err)
+	}
+	cascadetest.Until(t, "end of the server", func() (any, bool) {
+		r, err := s.Core.Index.Get(t.Context(), one.ID)
+		return r, err == nil && r.State == index.Deleted
+	})
+	if q, _ := s.Volume.Figures(t.Context(), "p1"); q["snapshots"].Used != 0 {
+		t.Errorf("quota of snapshots in use: %d", q["snapshots"].Used)
+	}
+}
