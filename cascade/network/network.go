@@ -117,6 +117,28 @@ func seen(r *index.Resource, kind sites.Kind, id string, err error) (*index.Reso
 	return r, notFound(kind, id, err)
 }
 
+// Outside returns the sites' external networks that are not shared too. A tenant sees such a network and not its subnets,
+// as in Neutron: a subnet is seen by its own project, or with a shared network.
+func (s *Service) Outside(ctx context.Context) (map[ident.TopID]bool, error) {
+	rows, err := s.core.Index.List(ctx, index.Query{
+		Kind: sites.Network, AllProjects: true, Shared: true, In: map[index.Field][]string{index.ByProject: {""}}, Bare: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := map[ident.TopID]bool{}
+	for _, r := range rows {
+		spec, err := SpecOf[NetworkSpec](r)
+		if err != nil {
+			return nil, err
+		}
+		if spec.External && !spec.Shared {
+			out[r.ID] = true
+		}
+	}
+	return out, nil
+}
+
 // Listed reports whether lists show a subnet.
 func Listed(r *index.Resource) bool {
 	spec, err := SpecOf[SubnetSpec](r)

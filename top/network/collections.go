@@ -183,6 +183,15 @@ func (h *Handler) lookUp(c echo.Context, col *collection, verb string) (*row, er
 		return nil, err
 	}
 	project := r.ProjectID
+	if project == "" && col.kind == sites.Subnet && !who.Caller().Admin() {
+		outside, err := h.service.Outside(c.Request().Context())
+		if err != nil {
+			return nil, err
+		}
+		if outside[r.ParentID] {
+			return nil, faultjson.Typed("SubnetNotFound", fault.New(fault.NotFound, "top/network", "Subnet %s could not be found.", c.Param("id")))
+		}
+	}
 	if project == "" && verb != "get" {
 		return r, h.notOurs(who, col, verb)
 	}

@@ -115,10 +115,16 @@ func (h *Handler) query(c echo.Context, col *collection, who sites.Caller, q url
 			return query, err
 		}
 	}
+	outside := map[ident.TopID]bool(nil)
+	if col.kind == sites.Subnet && !who.Admin() {
+		if outside, err = h.service.Outside(c.Request().Context()); err != nil {
+			return query, err
+		}
+	}
 	if len(matchers) > 0 || col.visible != nil || len(elsewhere) > 0 {
 		v := &viewer{handler: h, caller: who, plain: true}
 		query.Match = func(r *row) bool {
-			if col.visible != nil && !col.visible(r) || elsewhere[r.ID] {
+			if col.visible != nil && !col.visible(r) || elsewhere[r.ID] || r.ProjectID == "" && outside[r.ParentID] {
 				return false
 			}
 			if len(matchers) == 0 {
