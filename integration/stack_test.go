@@ -28,8 +28,10 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/ports"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
 
+	"github.com/headwater-cloud/headwater/integration/realcloud"
 	"github.com/headwater-cloud/headwater/integration/topproc"
 	"github.com/headwater-cloud/headwater/sites/emulator"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // TestStack plays what Terraform does with a typical stack: it makes it in the
@@ -41,7 +43,23 @@ func TestStack(t *testing.T) {
 	t.Parallel()
 	top := topproc.Start(t, topproc.Config{})
 	top.AddEmulated(t, topproc.Emulate(t, emulator.Default("east"), nil), topproc.Emulate(t, emulator.Default("west"), nil))
-	playStack(t, top, "stack-", 2*time.Minute)
+	playStack(t, top, stack{prefix: "stack-", zone: "east/az1", size: 2}, 2*time.Minute)
+}
+
+// TestStackOverRealRegion is the same over a real region, where it leaves nothing.
+func TestStackOverRealRegion(t *testing.T) {
+	cloud := realcloud.Need(t, "east")
+	before, err := cloud.Snapshot(t.Context(), "east")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := topproc.Start(t, topproc.Config{CallTimeout: time.Minute, SettleTime: 2 * time.Minute, Lease: 90 * time.Second, InventoryEvery: 2 * time.Second, DiffEvery: time.Minute})
+	top.AddSite(t, "east", "project", topproc.Account(cloud.Region(t, "east").AuthURL, "east", "admin", realcloud.Password))
+	who := playStack(t, top, stack{prefix: "hw" + ident.NewHexID()[:6] + "-", zone: "east", size: 1}, 5*time.Minute)
+	admin := top.Admin(t)
+	admin.Must(t, "DELETE", "/identity/v3/users/"+who.UserID, nil, nil)
+	admin.Must(t, "DELETE", "/identity/v3/projects/"+who.ProjectID, nil, nil)
+	cloud.NothingLeft(t, map[string]realcloud.Snapshot{"east": before}, 2*time.Minute)
 }
 
 // stack is what Terraform keeps of one: the clients of the region and the ids in its state.
@@ -49,13 +67,17 @@ type stack struct {
 	t                                *testing.T
 	compute, network, volume, images *gophercloud.ServiceClient
 	prefix, key                      string
+	zone                             string // of the server: each zone of the real region has one host, and a resize needs another
+	size                             int    // what the volume of 1 GiB is extended to while it is attached, which the real region's NFS driver cannot
 
 	image, flavors                      []string
 	public, net, sub, router, sg, rule  string
 	vol, port, web, byPort, fip, device string
 }
 
-func playStack(t *testing.T, top *topproc.Top, prefix string, limit time.Duration) *topproc.Client {
+// playStack plays it as a new tenant.
+func playStack(t *testing.T, top *topproc.Top, cfg stack, limit time.Duration) *topproc.Client {
+	s, prefix := &cfg, cfg.prefix
 	who := top.NewTenant(t, prefix+"project", prefix+"terry", "member")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -65,7 +87,7 @@ func playStack(t *testing.T, top *topproc.Top, prefix string, limit time.Duratio
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stack{t: t, prefix: prefix}
+	s.t = t
 	in := gophercloud.EndpointOpts{Region: "east"}
 	s.compute, s.network = done(openstack.NewComputeV2(provider, in))(t), done(openstack.NewNetworkV2(provider, in))(t)
 	s.volume, s.images = done(openstack.NewBlockStorageV3(provider, in))(t), done(openstack.NewImageV2(provider, in))(t)
@@ -74,8 +96,8 @@ func playStack(t *testing.T, top *topproc.Top, prefix string, limit time.Duratio
 	s.create(ctx)
 	s.same("just made", s.read(ctx), s.given("one", 1, 0))
 	s.same("read again", s.read(ctx), s.given("one", 1, 0))
-	s.update(ctx, "two", 2)
-	s.same("changed", s.read(ctx), s.given("two", 2, 1))
+	s.update(ctx, "two")
+	s.same("changed", s.read(ctx), s.given("two", s.size, 1))
 	s.destroy(ctx)
 	return who
 }
@@ -153,7 +175,7 @@ func (s *stack) create(ctx context.Context) {
 	s.vol = done(cinder.Create(ctx, s.volume, cinder.CreateOpts{Name: s.prefix + "one", Description: "one", Size: 1, Metadata: map[string]string{"who": "one"}}, nil).Extract())(t).ID
 	s.reaches(ctx, "available", s.volumeStatus)
 	boot := servers.CreateOpts{
-		Name: s.prefix + "one", ImageRef: s.image[0], FlavorRef: s.flavors[0], AvailabilityZone: "east/az1", SecurityGroups: []string{s.prefix + "one"},
+		Name: s.prefix + "one", ImageRef: s.image[0], FlavorRef: s.flavors[0], AvailabilityZone: s.zone, SecurityGroups: []string{s.prefix + "one"},
 		Networks: []servers.Network{{UUID: s.net}}, Metadata: map[string]string{"who": "one"}, Tags: []string{"a", "one"}, UserData: []byte("#cloud-config\n"),
 	}
 	s.web = done(servers.Create(ctx, s.compute, keypairs.CreateOptsExt{CreateOptsBuilder: boot, KeyName: s.prefix + "key"}, nil).Extract())(t).ID
@@ -192,7 +214,7 @@ func (s *stack) given(extra string, size, flavor int) map[string]any {
 		"rule":   []any{"ingress", "IPv4", "tcp", 22, 22, "0.0.0.0/0", s.sg},
 		"vol":    []any{name, extra, size, map[string]string{"who": extra}, s.web, s.device},
 		"port":   []any{name, []string{s.sg}, []ports.IP{{SubnetID: s.sub, IPAddress: "10.77.0.50"}}, "10.77.0.99", s.byPort},
-		"web": []any{name, s.image[0], s.flavors[flavor], "east/az1", s.prefix + "key", map[string]string{"who": extra}, []string{"a", extra},
+		"web": []any{name, s.image[0], s.flavors[flavor], s.zone, s.prefix + "key", map[string]string{"who": extra}, []string{"a", extra},
 			[]map[string]any{{"name": name}}, "ACTIVE"},
 		"fip": []any{extra, s.public, s.port, "10.77.0.50"},
 	}
@@ -249,7 +271,7 @@ func (s *stack) same(when string, got, want map[string]any) {
 	}
 }
 
-func (s *stack) update(ctx context.Context, extra string, size int) {
+func (s *stack) update(ctx context.Context, extra string) {
 	name := s.prefix + extra
 	s.ok(networks.Update(ctx, s.network, s.net, networks.UpdateOpts{Name: &name, Description: &extra}).Err)
 	s.ok(subnets.Update(ctx, s.network, s.sub, subnets.UpdateOpts{Name: &name}).Err)
@@ -259,8 +281,10 @@ func (s *stack) update(ctx context.Context, extra string, size int) {
 	s.ok(floatingips.Update(ctx, s.network, s.fip, floatingips.UpdateOpts{Description: &extra, PortID: &s.port}).Err)
 	s.tag(ctx, extra)
 	s.ok(cinder.Update(ctx, s.volume, s.vol, cinder.UpdateOpts{Name: &name, Description: &extra, Metadata: map[string]string{"who": extra}}).Err)
-	s.ok(cinder.ExtendSize(ctx, s.volume, s.vol, cinder.ExtendSizeOpts{NewSize: size}).ExtractErr()) // while it is attached, from 3.42 on
-	s.reaches(ctx, "in-use", s.volumeStatus)
+	if s.size > 1 {
+		s.ok(cinder.ExtendSize(ctx, s.volume, s.vol, cinder.ExtendSizeOpts{NewSize: s.size}).ExtractErr()) // from 3.42 on
+		s.reaches(ctx, "in-use", s.volumeStatus)
+	}
 	s.ok(servers.Update(ctx, s.compute, s.web, servers.UpdateOpts{Name: name}).Err)
 	s.ok(servers.UpdateMetadata(ctx, s.compute, s.web, servers.MetadataOpts{"who": extra}).Err)
 	s.ok(tags.ReplaceAll(ctx, s.compute, s.web, tags.ReplaceAllOpts{Tags: []string{"a", extra}}).Err)
