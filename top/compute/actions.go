@@ -231,6 +231,7 @@ func rebuild(k *call, raw json.RawMessage) error {
 	}
 	if k.v.AtLeast(57) {
 		view["user_data"] = orNull(one.Spec.UserData)
+		delete(view, "OS-EXT-SRV-ATTR:user_data") // a rebuild shows it by its plain name alone, to an administrator too
 	}
 	k.Response().Header().Set("Location", k.links("servers", string(one.ID))[0].Href)
 	return k.JSON(http.StatusAccepted, object{"server": view})

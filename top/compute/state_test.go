@@ -52,3 +52,23 @@ func TestBootFromUnbootable(t *testing.T) {
 		t.Errorf("the volume afterwards: %+v, %v", r, err)
 	}
 }
+
+// From 2.75 on an administrator's rebuild shows all members, and the user data by their plain name only (Tempest's ServersAdmin275Test).
+func TestRebuildShowsUserDataOnce(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, []ident.SiteID{"east"})
+	a := newAPI(t, s)
+	who := cascadetest.Member("p1")
+	img := s.NewImage(t, who, "img")
+	one := s.Boot(t, who, "web", img, s.NewNetwork(t, who, "net", "10.1.0.0/24"))
+	s.Await(t, who, one.ID, "ACTIVE")
+	got := a.ask("admin:ops", "2.75", "POST", "/v2.1/servers/"+string(one.ID)+"/action", map[string]any{"rebuild": map[string]any{"imageRef": img.ID}})
+	if got.code != 202 {
+		t.Fatalf("%d %s", got.code, got.raw)
+	}
+	shown := got.body["server"].(map[string]any)
+	_, plain := shown["user_data"]
+	if _, prefixed := shown["OS-EXT-SRV-ATTR:user_data"]; prefixed || !plain {
+		t.Errorf("rebuild: %s", got.raw)
+	}
+}

@@ -134,7 +134,16 @@ func (h *Handler) setReadonly(c echo.Context, r *index.Resource, args wire.Membe
 	if on == nil {
 		return wire.BadRequest("Invalid input for field/attribute os-update_readonly_flag. 'readonly' is a required property")
 	}
-	return h.pass(c, r, http.StatusAccepted, volume.Deed{Name: "os-update_readonly_flag", Args: sites.Body{"readonly": bool(*on)}})
+	return h.pass(c, r, http.StatusAccepted, volume.Deed{Name: "os-update_readonly_flag", Args: sites.Body{"readonly": bool(*on)}, Done: func(r *index.Resource) error {
+		shown, _ := r.Observed["metadata"].(map[string]any)
+		if shown = maps.Clone(shown); shown == nil {
+			shown = map[string]any{}
+		}
+		// Python's spelling, as Cinder stores it; who looks right afterwards sees it.
+		shown["readonly"] = map[bool]string{true: "True", false: "False"}[bool(*on)]
+		r.Observed["metadata"] = shown
+		return nil
+	}})
 }
 
 // resetStatus forces statuses: an administrator's, at the site as well.

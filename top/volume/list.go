@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -51,10 +52,39 @@ func (h *Handler) query(c echo.Context, kind sites.Kind) (index.Query, error) {
 		return q, err
 	}
 	q.Match = match(params)
+	skip, err := offset(params)
+	if err != nil {
+		return q, err
+	}
+	if inner := q.Match; skip > 0 {
+		q.Match = func(r *index.Resource) bool {
+			if inner != nil && !inner(r) {
+				return false
+			}
+			skip--
+			return skip < 0
+		}
+	}
 	if page.Limit == 0 && params.Has("limit") {
 		q.Limit, q.Match = 1, func(*index.Resource) bool { return false }
 	}
 	return q, nil
+}
+
+// offset is how many of the rows asked for are left out (cinder/api/common.py, get_pagination_params).
+func offset(params url.Values) (int, error) {
+	text := params.Get("offset")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, wire.BadRequest("Invalid input for field/attribute offset. Value: %.60s. It must be a whole number", text)
+	}
+	if n < 0 || n > 1<<31-1 {
+		return 0, wire.BadRequest("Invalid input for field/attribute offset. Value: %.60s. It must be 0 or greater", text)
+	}
+	return n, nil
 }
 
 // sorting reads sort=key:dir,... or the older sort_key and sort_dir.

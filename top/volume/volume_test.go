@@ -66,6 +66,16 @@ func TestLife(t *testing.T) {
 	if one := a.wait(me, "volumes", made.ID, "available"); one["size"] != 3.0 {
 		t.Errorf("size after the extension: %v", one["size"])
 	}
+	// The flag shows at once, not at the next look at the site.
+	if got := a.Ask(me, "POST", "/v3/volumes/"+made.ID+"/action", `{"os-update_readonly_flag":{"readonly":true}}`); got.Code != 202 {
+		t.Errorf("readonly: %s", got.Raw)
+	}
+	if got := a.Ask(me, "GET", "/v3/volumes/"+made.ID, nil); got.Body["volume"].(map[string]any)["metadata"].(map[string]any)["readonly"] != "True" {
+		t.Errorf("right after readonly: %s", got.Raw)
+	}
+	if got := a.Ask(me, "POST", "/v3/volumes/"+made.ID+"/action", `{"os-update_readonly_flag":{"readonly":false}}`); got.Code != 202 {
+		t.Errorf("not readonly: %s", got.Raw)
+	}
 	if err := volumes.SetBootable(t.Context(), c, made.ID, volumes.BootableOpts{Bootable: true}).ExtractErr(); err != nil {
 		t.Fatal(err)
 	}
@@ -385,6 +395,7 @@ func TestRefusals(t *testing.T) {
 		{"attach here", me, "", "POST", act, `{"os-attach":{}}`, 409, "conflictingRequest"},
 		{"status nowhere", "admin:ops", "", "POST", act, `{"os-reset_status":{}}`, 400, "badRequest"},
 		{"unknown sort key", me, "", "GET", "/v3/volumes?sort=colour", nil, 400, "badRequest"},
+		{"negative offset", me, "", "GET", "/v3/snapshots?offset=-1", nil, 400, "badRequest"},
 		{"negative limit", me, "", "GET", "/v3/volumes?limit=-1", nil, 400, "badRequest"},
 		{"unknown marker", me, "", "GET", "/v3/volumes?marker=x", nil, 404, "itemNotFound"},
 		{"summary before 3.12", me, "3.11", "GET", "/v3/volumes/summary", nil, 404, "itemNotFound"},
@@ -470,7 +481,7 @@ func TestLists(t *testing.T) {
 	}{
 		{"reader:p1", "", 5}, {"reader:p1", "?name=v1", 1}, {"reader:p1", "?status=error", 0}, {"reader:p1", "?metadata=%7B'odd':+'true'%7D", 2},
 		{"reader:p1", "?all_tenants=1", 5}, {"admin:ops", "?all_tenants=1", 6}, {"admin:ops", "?all_tenants=1&project_id=p2", 1}, {"admin:ops", "", 0},
-		{"reader:p1", "?limit=0", 0}, {"reader:p1", "?availability_zone=east", 5}, {"reader:p1", "?bootable=true", 0}, {"reader:p1", "?name~=v", 5},
+		{"reader:p1", "?limit=0", 0}, {"reader:p1", "?offset=3", 2}, {"reader:p1", "?offset=1&limit=2", 2}, {"reader:p1", "?offset=9", 0}, {"reader:p1", "?availability_zone=east", 5}, {"reader:p1", "?bootable=true", 0}, {"reader:p1", "?name~=v", 5},
 	} {
 		if got := names(tt.token, "/v3/volumes"+tt.query); len(got) != tt.want {
 			t.Errorf("%s as %s: %v, want %d", tt.query, tt.token, got, tt.want)
