@@ -84,9 +84,9 @@ func (s *Service) planNetwork(ctx context.Context, p *plan, n NetworkRequest) (*
 }
 
 // foreign refuses what only an administrator's role lets the caller see: at a site a server is made by an ordinary
-// member of its own project, who does not see it, and it would end in ERROR.
+// member of its own project, who does not see it, and it would end in ERROR. A shared network is shared with that member there.
 func foreign(p *plan, r *index.Resource) error {
-	if r == nil || r.ProjectID == "" || r.ProjectID == p.caller.ProjectID {
+	if r == nil || r.ProjectID == "" || r.ProjectID == p.caller.ProjectID || r.Visibility == index.ForAll {
 		return nil
 	}
 	return fault.New(fault.Conflict, "cascade/compute.CreateServers",

@@ -64,3 +64,27 @@ func bottom(t *testing.T, s *cascadetest.Stack, id ident.TopID) ident.BottomID {
 	}
 	return b.BottomID
 }
+
+// A bug: a project that used an external network of a site's was given it as a shared one, and could then boot
+// servers on it past Top.
+func TestSitesNetworksStayTheirs(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, east())
+	who := cascadetest.Member("p1")
+	nets, err := s.Core.Index.List(t.Context(), index.Query{Kind: sites.Network, Shared: true, Match: func(r *index.Resource) bool { return r.Name == "public" }})
+	if err != nil || len(nets) != 1 {
+		t.Fatalf("external networks: %v, %v", nets, err)
+	}
+	gateway := network.Fields{"name": "r", "external_gateway_info": map[string]any{"network_id": string(nets[0].ID)}}
+	if _, err := s.Network.CreateRouters(t.Context(), who, []network.Fields{gateway}); err != nil {
+		t.Fatal(err)
+	}
+	admin, err := s.Registry.Admin(t.Context(), "east")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := admin.Do(t.Context(), sites.Request{Service: sites.NetworkSvc, Method: "GET", Path: "rbac-policies"})
+	if list, _ := reply.Body["rbac_policies"].([]any); err != nil || len(list) != 0 {
+		t.Errorf("the site shares networks with single projects: %v, %v", list, err)
+	}
+}

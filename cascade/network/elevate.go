@@ -164,8 +164,12 @@ type granted struct {
 	Projects []string `json:"granted,omitempty"`
 }
 
-// Grant implements cascade.Granter: a shared network is shared, at a site, with those who use it there.
+// Grant implements cascade.Granter: a shared network is shared, at a site, with those who use it there. With whom the
+// sites' own networks are shared is for the sites to say.
 func (m networkMaker) Grant(ctx context.Context, r *index.Resource, at cascade.At, bottom ident.BottomID, project string) error {
+	if r.ProjectID == "" {
+		return nil
+	}
 	target, err := at.ProjectOf(ctx, project)
 	if err != nil {
 		return err
