@@ -263,15 +263,19 @@ func (s *Service) mayGive(ctx context.Context) (map[ident.SiteID]bool, error) {
 
 // given tells the sites at once; what does not answer now gets it from the job of the change.
 func (s *Service) given(ctx context.Context, r *index.Resource) {
+	warn := func(site ident.SiteID, err error) {
+		if err != nil {
+			s.core.Log().WarnContext(ctx, "image was not given to its new owner yet", "site", site, "top_id", r.ID, "err", err)
+		}
+	}
 	bound, err := s.core.Bindings.OfTop(ctx, r.ID)
+	warn("", err)
 	for _, b := range bound {
-		var at cascade.At
-		if at, err = s.core.At(ctx, r, b.Site); err == nil && b.Known() {
+		at, err := s.core.At(ctx, r, b.Site)
+		if err == nil && b.Known() {
 			_, err = maker{s}.owned(ctx, r, at, b.BottomID)
 		}
-		if err != nil {
-			s.core.Log().WarnContext(ctx, "image was not given to its new owner yet", "site", b.Site, "top_id", r.ID, "err", err)
-		}
+		warn(b.Site, err)
 	}
 }
 

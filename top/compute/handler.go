@@ -102,9 +102,6 @@ func until(minor int, serve func(*call) error) func(*call) error {
 
 var errNoRoute = fault.New(fault.NotFound, "top/compute", "The resource could not be found.")
 
-// gone answers for what Nova has removed or what no cloud behind Top has.
-func gone(*call) error { return errNoRoute }
-
 // ctx is the request's context, for the layers below.
 func (k *call) ctx() context.Context { return k.Request().Context() }
 

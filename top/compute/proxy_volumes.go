@@ -87,7 +87,7 @@ func (o old) create(k *call) error {
 		if to := map[string]string{"display_name": "name", "display_description": "description"}[name]; to != "" {
 			name = to
 		}
-		in[name] = json.RawMessage(raw)
+		in[name] = raw
 	}
 	if o.singular == "volume" {
 		if err := sized(m); err != nil {
