@@ -12,8 +12,11 @@ import (
 // Bootstrap is what a Top needs before anybody can log in.
 type Bootstrap struct {
 	// AdminPassword is the password of the user admin. It counts only when that user is made: a password that
-	// was changed since is not put back. "" makes no user, so that nobody has a password everybody knows.
+	// was changed since is not put back. "" asks Generate.
 	AdminPassword ident.Secret
+	// Generate makes the password when AdminPassword is "", only where that user has to be made. nil makes no user, so
+	// that nobody has a password everybody knows.
+	Generate func() (ident.Secret, error)
 }
 
 // Bootstrap makes the domain default, the project admin, the roles admin,
@@ -35,13 +38,19 @@ func (s *Store) Bootstrap(ctx context.Context, b Bootstrap) error {
 	}
 	// An admin who is there and lost a role since lost it on purpose.
 	_, err = s.findUser(ctx, Named{Name: "admin", DomainID: DefaultDomain})
-	if fault.Is(err, fault.NotFound) && b.AdminPassword != "" {
-		return s.ensureAdmin(ctx, project, b.AdminPassword)
+	if !fault.Is(err, fault.NotFound) {
+		return err
 	}
-	if fault.Is(err, fault.NotFound) {
+	password := b.AdminPassword
+	if password == "" && b.Generate != nil {
+		if password, err = b.Generate(); err != nil {
+			return err
+		}
+	}
+	if password == "" {
 		return nil
 	}
-	return err
+	return s.ensureAdmin(ctx, project, password)
 }
 
 func (s *Store) ensureProject(ctx context.Context, name, description string) (Project, error) {

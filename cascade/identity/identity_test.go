@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -486,6 +487,33 @@ func TestProjectGoneRefuses(t *testing.T) {
 	want(t, "delete", s.DeleteProject(t.Context(), p.ID), fault.Conflict)
 	if _, err := s.Project(t.Context(), p.ID); err != nil {
 		t.Errorf("the refused project is gone: %v", err)
+	}
+}
+
+// A Top that started with its user admin in place wrote a generated password beside the database once more, when the
+// operator had taken the first away: one that opens nothing.
+func TestBootstrapGeneratesOnce(t *testing.T) {
+	t.Parallel()
+	s, err := New(Default(), Options{DB: dbtest.SQLite(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	b := Bootstrap{Generate: func() (ident.Secret, error) { asked++; return "g3nerated", nil }}
+	for range 2 {
+		if err := s.Bootstrap(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.findUser(t.Context(), Named{Name: "admin", DomainID: DefaultDomain}); err != nil || asked != 1 {
+		t.Errorf("the user admin: %v; a password was generated %d times, want 1", err, asked)
+	}
+	refused := Bootstrap{Generate: func() (ident.Secret, error) { return "", errors.New("the disk is full") }}
+	if s, err = New(Default(), Options{DB: dbtest.SQLite(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Bootstrap(t.Context(), refused); err == nil {
+		t.Error("a password that cannot be kept is used")
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
 	"github.com/headwater-cloud/headwater/cmd/internal/trace"
@@ -135,8 +132,7 @@ func loadConfig(file string, getenv func(string) string, flags ...func(*topConfi
 		if err != nil {
 			return cfg, run.Usage(fmt.Errorf("read configuration: %w", err))
 		}
-		d := yaml.NewDecoder(bytes.NewReader(data), yaml.DisallowUnknownField())
-		if err := d.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+		if err := readConfig(data, &cfg); err != nil {
 			return cfg, run.Usage(fmt.Errorf("configuration %s: %w", file, err))
 		}
 	}

@@ -31,7 +31,8 @@ func rootCommand(getenv func(string) string, stdout io.Writer) *cobra.Command {
 		Use:   "headwater",
 		Short: "One OpenStack endpoint for many clouds",
 		Long: "headwater top runs the service. The other commands are the operator's: they reach a running Top through its API\n" +
-			"(/v1) with the account of a clouds.yaml entry, headwater-admin unless --cloud or HEADWATER_CLOUD names another.",
+			"(/v1) with the account of a clouds.yaml entry, headwater-admin unless --cloud or HEADWATER_CLOUD names another:\n\n" + operatorEntry +
+			"\nheadwater top --help says where the first password is. Then: headwater site add NAME --os-cloud CLOUD.",
 		Version:       run.Version(),
 		SilenceErrors: true, // run.Main prints the error
 		SilenceUsage:  true,
@@ -45,6 +46,13 @@ func rootCommand(getenv func(string) string, stdout io.Writer) *cobra.Command {
 		op.siteCommand(), op.jobCommand(), op.auditCommand(), op.dbCommand())
 	return root
 }
+
+// operatorEntry is the part of clouds.yaml that the operator's commands need.
+const operatorEntry = `  clouds:
+    headwater-admin:
+      auth: {auth_url: "http://127.0.0.1:8780/identity/v3", username: admin, password: SECRET, project_name: admin}
+      region_name: Global
+`
 
 // operator is what the operator's commands share.
 type operator struct {
@@ -89,7 +97,7 @@ func argsOf(check cobra.PositionalArgs) cobra.PositionalArgs {
 func (o *operator) client() (*client.Client, error) {
 	cloud, err := client.Finder{Getenv: o.getenv}.Cloud(cmp.Or(o.cloud, o.getenv("HEADWATER_CLOUD"), "headwater-admin"))
 	if err != nil {
-		return nil, run.Usage(fmt.Errorf("the operator of Top: %w", err))
+		return nil, run.Usage(fmt.Errorf("the operator of Top: %w; headwater --help shows the entry", err))
 	}
 	c, err := client.New(cloud, cmp.Or(o.url, o.getenv("HEADWATER_URL")))
 	return c, run.Usage(err)

@@ -156,13 +156,11 @@ func (t *top) buildIdentity(ctx context.Context) error {
 	if err != nil || t.cfg.Identity.External.AuthURL != "" {
 		return err
 	}
-	password := t.cfg.adminPassword
-	if password == "" {
-		if password, err = firstPassword(filepath.Join(t.cfg.Dir, "admin-password")); err != nil {
-			return err
-		}
-	}
-	return t.identity.Bootstrap(ctx, identity.Bootstrap{AdminPassword: password})
+	return t.identity.Bootstrap(ctx, identity.Bootstrap{AdminPassword: t.cfg.adminPassword, Generate: func() (ident.Secret, error) {
+		file := filepath.Join(t.cfg.Dir, "admin-password")
+		t.log.InfoContext(ctx, "user admin is made with a generated password", "path", file)
+		return firstPassword(file)
+	}})
 }
 
 // buildVerticals makes what knows each kind of resource.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -232,6 +233,8 @@ func unreachable(err error) string {
 		return "it does not answer in time"
 	case errors.Is(err, syscall.ECONNRESET):
 		return "it resets connections"
+	case errors.Is(err, io.EOF):
+		return "it closes connections without an answer, as a server without TLS does to https://"
 	}
 	return bareCause(err).Error()
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/headwater-cloud/headwater/sites"
@@ -197,7 +198,7 @@ func (p *probe) administration(ctx context.Context) error {
 		switch err := try(); fault.KindOf(err) {
 		case fault.Forbidden, fault.NotFound, fault.Unauthorized, fault.NotImplemented, fault.BadRequest:
 			p.with(func(c *sites.Capabilities) {
-				c.AdminReason = "the account may not " + names[i] + ": " + fault.Message(err)
+				c.AdminReason = "the account may not " + names[i] + ": " + strings.TrimRight(fault.Message(err), ". ")
 			})
 			return nil
 		default:

@@ -3,6 +3,8 @@ package openstack
 import (
 	"encoding/pem"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -26,6 +28,15 @@ func TestProbeSaysWhatIsWrong(t *testing.T) {
 	t.Cleanup(broken.Close)
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
+	mute := httptest.NewUnstartedServer(nil) // hangs up, as Debian's services under uWSGI do
+	mute.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+		}
+	}
+	mute.Start()
+	t.Cleanup(mute.Close)
 	only := func(kinds ...string) string {
 		var entries []string
 		for _, kind := range kinds {
@@ -43,6 +54,7 @@ func TestProbeSaysWhatIsWrong(t *testing.T) {
 		{"wrong password", func(f *fakeSite) { f.password = "other" }, nil, fault.Unauthorized, []string{"user u of project p", "wrong user, password or project", "/identity"}},
 		{"refused", nil, func(c *sites.Credential) { c.AuthURL = closed.URL }, fault.Unavailable, []string{closed.URL, "refuses connections"}},
 		{"no such name", nil, func(c *sites.Credential) { c.AuthURL = "http://no-such-host.invalid:5000/v3" }, fault.Unavailable, []string{"no-such-host.invalid", "cannot be"}},
+		{"https to a server without TLS that says nothing", nil, func(c *sites.Credential) { c.AuthURL = strings.Replace(mute.URL, "http:", "https:", 1) }, fault.Unavailable, []string{"cannot be reached", "without TLS"}},
 		{"no Keystone", nil, func(c *sites.Credential) { c.AuthURL = noKeystone.URL }, fault.BadRequest, []string{"no Keystone v3", noKeystone.URL}},
 		{"broken Keystone", nil, func(c *sites.Credential) { c.AuthURL = broken.URL }, fault.Unavailable, []string{"status 502", broken.URL}},
 		{"unknown authority", nil, func(c *sites.Credential) { c.AuthURL = secure.URL }, fault.BadRequest, []string{"TLS failure", "unknown authority", "cacert"}},
