@@ -29,6 +29,10 @@ func TestPlansOfSQLite(t *testing.T) {
 		{"SELECT * FROM resources WHERE kind = 'network' AND project_id IN (?, ?) AND name = ? AND state NOT IN (?, ?) ORDER BY created_at DESC, id DESC", "resources_by_name"},
 		{"SELECT * FROM resources WHERE kind = 'server' AND project_id = ? AND state NOT IN (?, ?) ORDER BY created_at DESC, id DESC LIMIT 1000", "resources_by_project"},
 		{"SELECT site, spec FROM resources WHERE kind = 'server' AND state = 'creating'", "resources_creating"},
+		{"SELECT id FROM jobs WHERE state IN ('waiting', 'scheduled', 'available', 'running') AND substr(args, 1, 44) = ? LIMIT 1", "jobs_about"},
+		{"SELECT id FROM jobs WHERE state IN ('waiting', 'scheduled', 'available', 'running') AND resource_id = ? LIMIT 1", "jobs_resource"},
+		{"SELECT * FROM bindings WHERE site = ? AND kind = ? AND adopted = ? AND state = ? AND absent_at >= ? AND top_id > ? ORDER BY top_id LIMIT 500", "bindings_absent"},
+		{"SELECT * FROM bindings WHERE site = ? AND kind = ? AND bottom_id > ? AND bottom_id <= ? ORDER BY bottom_id LIMIT 500", "bindings_in_order"},
 	} {
 		var plan []struct{ Detail string }
 		args := make([]any, strings.Count(tt.query, "?"))
