@@ -142,7 +142,10 @@ func (w purgeWorker) deleteStage(ctx context.Context, site ident.SiteID, kinds [
 		if err != nil {
 			return out, err
 		}
-		for batch := range slices.Chunk(rows, purgeBatch) {
+		// What was asked for is not loaded again with each poll, by the hundred in the one transaction that may write.
+		open := slices.DeleteFunc(slices.Clone(rows), func(r *index.Resource) bool { return r.State == index.Deleting })
+		out.going += len(rows) - len(open)
+		for batch := range slices.Chunk(open, purgeBatch) {
 			var part stage
 			if err := w.core.internal(ctx, func(tx *Tx) error {
 				part = stage{}
