@@ -2,7 +2,6 @@ package cascade
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/headwater-cloud/headwater/cascade/index"
@@ -24,8 +23,9 @@ type Waiting struct {
 	Needs             []ident.TopID
 	Status, TaskState string    // before the verb
 	SentAt            time.Time // when the site was last told; zero for never
-	// Sent notes in the row that the site is told now.
-	Sent func(r *index.Resource, at time.Time) error
+	// Sent notes in the row, which may have changed, that the site is told now. It reports false when it was told meanwhile,
+	// or the verb has come to its end: then somebody else carries it out.
+	Sent func(r *index.Resource, at time.Time) (bool, error)
 	// Carried reports whether the site has carried the verb out, or is at it.
 	Carried func(ctx context.Context, at At, bottom ident.BottomID) (bool, error)
 	// Refused writes into the row why the verb came to nothing; Undo has run.
@@ -55,14 +55,14 @@ func (c *Core) Accept(ctx context.Context, caller sites.Caller, id ident.TopID, 
 	})
 }
 
-// resume takes a waiting verb one step further.
-func (w settleWorker) resume(ctx context.Context, r *index.Resource, x *Waiting, job jobs.Info) error {
+// resume takes a waiting verb one step further. Several jobs may try at once: each verb's own, and those of the verbs after it.
+func (w settleWorker) resume(ctx context.Context, r *index.Resource, x *Waiting, job jobs.Job[settleArgs]) error {
 	err := w.ensureAll(ctx, r, x.Needs)
 	if err != nil {
-		if isWait(err) || !definite(err) && !lastChance(err, job) {
+		if isWait(err) || !definite(err) && !lastChance(err, job.Info) {
 			return w.outcome(err, r.UpdatedAt)
 		}
-		return errors.Join(w.endWaiting(ctx, r, x, sites.Reply{}, err), jobs.Cancel(err))
+		return w.endWaiting(ctx, r, x, job.Args.Verb, sites.Reply{}, err)
 	}
 	if !x.SentAt.IsZero() {
 		if wait := w.settle - w.Now().Sub(x.SentAt); wait > 0 {
@@ -73,15 +73,16 @@ func (w settleWorker) resume(ctx context.Context, r *index.Resource, x *Waiting,
 			return w.outcome(undecided(err), r.UpdatedAt)
 		}
 		if carried {
-			return w.endWaiting(ctx, r, x, sites.Reply{}, nil)
+			return w.endWaiting(ctx, r, x, job.Args.Verb, sites.Reply{}, nil)
 		}
 	}
+	mine := false
 	err = w.internal(ctx, func(tx *Tx) error {
 		row, err := tx.Load(r.ID)
 		if err != nil {
 			return err
 		}
-		if err := x.Sent(row, w.Now()); err != nil {
+		if mine, err = x.Sent(row, w.Now()); err != nil || !mine {
 			return err
 		}
 		return tx.Save(row)
@@ -89,11 +90,14 @@ func (w settleWorker) resume(ctx context.Context, r *index.Resource, x *Waiting,
 	if err != nil {
 		return err
 	}
+	if !mine {
+		return jobs.Snooze(minPoll)
+	}
 	reply, err := w.callThrough(ctx, r, x.Verb)
 	if err != nil && !definite(err) {
 		return jobs.Snooze(maxPoll) // whether it was carried out is looked at when the site has settled
 	}
-	return w.endWaiting(ctx, r, x, reply, err)
+	return w.endWaiting(ctx, r, x, job.Args.Verb, reply, err)
 }
 
 func (c *Core) ensureAll(ctx context.Context, r *index.Resource, ids []ident.TopID) error {
@@ -117,8 +121,8 @@ func (c *Core) carried(ctx context.Context, r *index.Resource, x *Waiting) (bool
 	return x.Carried(ctx, at, bottom)
 }
 
-// endWaiting commits what became of a waiting verb.
-func (c *Core) endWaiting(ctx context.Context, r *index.Resource, x *Waiting, reply sites.Reply, cause error) error {
+// endWaiting commits what became of a waiting verb. The job of a later one, numbered verb, goes on to that.
+func (c *Core) endWaiting(ctx context.Context, r *index.Resource, x *Waiting, verb int64, reply sites.Reply, cause error) error {
 	mine, before := *r, *r
 	mine.VerbNo, before.Status, before.TaskState = x.No, x.Status, x.TaskState
 	v := x.Verb
@@ -130,5 +134,15 @@ func (c *Core) endWaiting(ctx context.Context, r *index.Resource, x *Waiting, re
 		}
 		return x.Refused(row, cause)
 	}
-	return c.acknowledge(ctx, &mine, v, &before, reply, cause, 0)
+	err := c.acknowledge(ctx, &mine, v, &before, reply, cause, 0)
+	switch {
+	case err != nil:
+		return err
+	case x.No < verb:
+		return jobs.Snooze(minPoll)
+	case cause != nil:
+		return jobs.Cancel(cause)
+	default:
+		return nil
+	}
 }

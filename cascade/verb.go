@@ -198,7 +198,7 @@ func (w settleWorker) Work(ctx context.Context, job jobs.Job[settleArgs]) error 
 			return err
 		}
 		if x != nil {
-			return w.resume(ctx, r, x, job.Info)
+			return w.resume(ctx, r, x, job)
 		}
 	}
 	d, decides := w.makers[r.Kind].(Decider)

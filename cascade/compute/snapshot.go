@@ -295,6 +295,8 @@ func (m serverMaker) Decide(ctx context.Context, r *index.Resource, at cascade.A
 				switch {
 				case x.Verb > verb:
 					continue
+				case sure && x.Verb < verb && !ok:
+					continue // only this verb is decided before its time: an earlier one may be on its way, and has a job of its own
 				case ok:
 					if _, err := m.saved(tx, one, x, made); err != nil {
 						return err

@@ -149,15 +149,16 @@ func (m serverMaker) Waiting(r *index.Resource, verb int64) (*cascade.Waiting, e
 	}
 	return &cascade.Waiting{
 		Verb: v, No: w.Verb, Needs: w.needs(), Status: w.Status, TaskState: w.TaskState, SentAt: w.SentAt,
-		Sent: func(r *index.Resource, at time.Time) error {
-			return edit(r, func(one *Server) error {
-				for i := range one.Spec.Waiting {
-					if one.Spec.Waiting[i].Verb == w.Verb {
-						one.Spec.Waiting[i].SentAt = at
-					}
+		Sent: func(r *index.Resource, at time.Time) (mine bool, err error) {
+			err = edit(r, func(one *Server) error {
+				i := slices.IndexFunc(one.Spec.Waiting, func(x Waiting) bool { return x.Verb == w.Verb })
+				if mine = i >= 0 && one.Spec.Waiting[i].SentAt.Equal(w.SentAt); mine {
+					one.Spec.Waiting = slices.Clone(one.Spec.Waiting)
+					one.Spec.Waiting[i].SentAt = at
 				}
 				return nil
 			})
+			return mine, err
 		},
 		Carried: func(ctx context.Context, at cascade.At, bottom ident.BottomID) (bool, error) {
 			return w.carried(ctx, at, bottom)

@@ -1,17 +1,21 @@
 package compute_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/headwater-cloud/headwater/cascade/binding"
 	"github.com/headwater-cloud/headwater/cascade/cascadetest"
 	"github.com/headwater-cloud/headwater/cascade/compute"
 	"github.com/headwater-cloud/headwater/cascade/index"
 	"github.com/headwater-cloud/headwater/cascade/network"
+	"github.com/headwater-cloud/headwater/scheduler/jobs"
 	"github.com/headwater-cloud/headwater/sites"
 	"github.com/headwater-cloud/headwater/sites/emulator"
 	"github.com/headwater-cloud/headwater/sites/fault"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // elsewhere is a server at one site and an image whose bytes are only at the other.
@@ -134,4 +138,81 @@ func TestAttachWaitsForPort(t *testing.T) {
 		now, err := s.Compute.Server(t.Context(), who, string(one.ID))
 		return there, err == nil && len(there) == 1 && len(there[0].Ports) == 2 && len(now.Spec.Waiting) == 0 && !fault.Is(err, fault.NotFound)
 	})
+}
+
+// A job of a later verb that carried out an earlier one ended with that, and left its own to nobody. Two jobs that
+// read the row at one time both told the site: the second answer, that the port is in use, took the port from the server.
+func TestWaitingVerbsInTurn(t *testing.T) {
+	t.Parallel()
+	s := cascadetest.New(t, east())
+	who := cascadetest.Member("p1")
+	one := s.Boot(t, who, "web", s.NewImage(t, who, "img"), s.NewNetwork(t, who, "net", "10.1.0.0/24"))
+	other := string(s.NewNetwork(t, who, "other", "10.2.0.0/24").ID)
+	ports, err := s.Network.CreatePorts(t.Context(), who, []network.Fields{{"network_id": other}, {"network_id": other}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made []*binding.Claim
+	for _, port := range ports {
+		claim, _, err := s.Core.Bindings.Claim(t.Context(), port.ID, "east", sites.Port, "p1", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, claim)
+	}
+	for _, port := range ports {
+		if _, err := s.Compute.AttachInterface(t.Context(), who, string(one.ID), compute.AttachRequest{Port: string(port.ID)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	row, err := s.Core.Index.Get(t.Context(), one.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []bool
+	again := *row
+	for range 2 { // both read the row before either wrote it
+		w, err := compute.ServerResumer(s.Compute).Waiting(row, row.VerbNo)
+		if err != nil || w == nil {
+			t.Fatalf("Waiting = %v, %v", w, err)
+		}
+		ok, err := w.Sent(&again, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, ok)
+	}
+	if !told[0] || told[1] {
+		t.Errorf("told the site: %v, want once", told)
+	}
+	cancelFirst(t, s, one.ID)
+	for _, claim := range made {
+		if err := claim.Release(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cascadetest.Until(t, "both attached", func() (any, bool) {
+		there := s.Clouds["east"].Servers()
+		now, err := s.Compute.Server(t.Context(), who, string(one.ID))
+		return there, err == nil && len(there) == 1 && len(there[0].Ports) == 3 && len(now.Spec.Waiting) == 0
+	})
+}
+
+// cancelFirst cancels the job of the first verb of a server that waits.
+func cancelFirst(t *testing.T, s *cascadetest.Stack, id ident.TopID) {
+	t.Helper()
+	store := jobs.NewStore(s.DB)
+	list, err := store.List(t.Context(), jobs.Filter{Kind: "cascade.settle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range slices.Backward(list) {
+		if !j.State.Ended() && strings.Contains(string(j.Args), string(id)) && !strings.Contains(string(j.Args), `"verb":0`) {
+			if err := store.Cancel(t.Context(), j.ID); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("no job of %s waits", id)
 }
