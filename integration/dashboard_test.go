@@ -55,6 +55,7 @@ func TestDashboard(t *testing.T) {
 
 	b.launchAtWest()
 	b.watchAndDelete()
+	b.endSession(demo.url, demo.password)
 
 	b.run("sign out", chromedp.Click(css(`.who form button`)), chromedp.WaitVisible(css(`#password`)),
 		chromedp.Navigate(demo.url+"/dashboard/sites"), chromedp.WaitVisible(css(`#password`)))
@@ -74,13 +75,15 @@ func (b *browser) launchAtWest() {
 	b.run("open the form", chromedp.Click(`//nav/a[text()="Launch"]`), chromedp.WaitVisible(css(`#pick-west`)),
 		chromedp.WaitVisible(`//label[contains(@class,"pick")][.//input[@id="pick-east"]][contains(.,"Fits")]`))
 	b.shot("launch")
-	b.run("ask for west with a network of east", chromedp.SendKeys(css(`#name`), "<b>browser</b>"), chromedp.Click(network("demo-net")), chromedp.Click(css(`#pick-west`)),
+	b.walk("name", "image", "flavor", "network", "no_network", "group", "key", "pick-any", "Launch", "Sign out")
+	b.run("ask for west with a network of east", chromedp.SendKeys(css(`#name`), "<b>browser</b>"), chromedp.Click(netBox("demo-net")), chromedp.Click(css(`#pick-west`)),
 		chromedp.WaitVisible(css(`#zone-west`)), chromedp.WaitVisible(css(`#said.bad`)))
 	b.shot("launch-refused")
 	b.run("send it all the same", chromedp.Click(css(`button.big`)), chromedp.WaitVisible(css(`.alert.bad`)))
 	b.expect("#name", "value", "<b>browser</b>")
 	b.shot("launch-error")
-	b.run("choose the other network and a zone", chromedp.Click(network("demo-net")), chromedp.Click(network("west-net")),
+	// It stayed while the choice was corrected, beside the picker's word that the instance can be made.
+	b.run("choose the other network and a zone", chromedp.Click(netBox("demo-net")), chromedp.WaitNotPresent(css(`#problem`)), chromedp.Click(netBox("west-net")),
 		chromedp.WaitVisible(css(`#said.good`)), chromedp.SetValue(css(`#zone-west`), "west/az2"),
 		chromedp.Evaluate[chromedp.Void](`document.querySelector("#zone-west").dispatchEvent(new Event("change", {bubbles: true}))`),
 		chromedp.WaitVisible(`//p[@id="said"][contains(.,"west/az2")]`))
@@ -88,8 +91,8 @@ func (b *browser) launchAtWest() {
 	b.run("launch", chromedp.Click(css(`button.big`)), chromedp.WaitVisible(`//th/a[text()="<b>browser</b>"]`))
 }
 
-// network is the form's box of a network.
-func network(name string) string { return `//fieldset//label[contains(.,"` + name + `")]/input` }
+// netBox is the form's box of a network.
+func netBox(name string) string { return `//fieldset//label[contains(.,"` + name + `")]/input` }
 
 // watchAndDelete sees the server become ACTIVE and disappear, on one page that is never loaded again.
 func (b *browser) watchAndDelete() {
@@ -258,7 +261,7 @@ func (b *browser) expect(selector, property, want string) {
 }
 
 // shot takes the page's pictures when they are wanted, and in any case fails
-// when the page is wider than a phone's screen.
+// when the page is wider than a phone's screen or not accessible.
 func (b *browser) shot(name string) {
 	b.t.Helper()
 	b.run("look at "+name+" on a phone", chromedp.EmulateViewport(390, 844))
@@ -268,6 +271,7 @@ func (b *browser) shot(name string) {
 	if b.shots != "" {
 		b.pictures(name)
 	}
+	b.accessible(name)
 	b.run("look at "+name, chromedp.EmulateViewport(1280, 860))
 }
 

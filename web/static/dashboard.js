@@ -27,6 +27,11 @@
     }
   });
 
+  // What was said of the form as it was sent is not true of the form as it is now.
+  document.addEventListener("input", (event) => {
+    if (event.target.form?.id === "launch") document.getElementById("problem")?.remove();
+  });
+
   document.addEventListener("htmx:error", () => { connection.hidden = false; });
   document.addEventListener("htmx:after:request", (event) => {
     connection.hidden = true;
