@@ -91,8 +91,12 @@ func (rc *Reconciler) Pass(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		for _, p := range page {
-			outcome, err := rc.look(ctx, p.ID)
+		resting, err := rc.resting(ctx, page)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, id := range resting {
+			outcome, err := rc.look(ctx, id)
 			if outcome != "" {
 				idle++
 			}
@@ -104,6 +108,20 @@ func (rc *Reconciler) Pass(ctx context.Context) error {
 		}
 		last = page[len(page)-1]
 	}
+}
+
+// resting returns the rows of a page that no job is for. Each is looked at again where a job is put in.
+func (rc *Reconciler) resting(ctx context.Context, page []index.Place) ([]ident.TopID, error) {
+	ids := make([]string, len(page))
+	for i, p := range page {
+		ids[i] = string(p.ID)
+	}
+	idle, err := jobs.NewStore(rc.core.DB).Idle(ctx, ids)
+	out := make([]ident.TopID, len(idle))
+	for i, id := range idle {
+		out[i] = ident.TopID(id)
+	}
+	return out, err
 }
 
 // What a look can lead to; "" is that somebody works on the row, or that it needs nobody.

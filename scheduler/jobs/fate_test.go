@@ -42,6 +42,13 @@ func TestBusy(t *testing.T) {
 			if got, err := busy(resource); err != nil || got != want {
 				t.Errorf("%s: Busy(%s) = %v, %v; want %v", when, resource, got, err, want)
 			}
+			if len(resource) != len(id) {
+				return
+			}
+			idle, err := jobs.NewStore(db).Idle(t.Context(), []string{"0f5a9f0e-65b1-4b3c-8d1e-00000000ffff", resource})
+			if err != nil || len(idle) != map[bool]int{true: 1, false: 2}[want] {
+				t.Errorf("%s: Idle = %v, %v", when, idle, err)
+			}
 		}
 		check("no job", id, false)
 		first := insert(about{ID: id, Rest: strings.Repeat("long ", 1000)}, jobs.Options{})

@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/headwater-cloud/headwater/dbschema"
@@ -10,19 +12,15 @@ import (
 // live are the states of jobs that have not ended: the condition of the index jobs_about (migration 0014), word by word, else it is not used.
 const live = "state IN ('waiting', 'scheduled', 'available', 'running')"
 
-// aboutLength is how much of the arguments jobs_about holds: the first member, when that is an "id" and a UUID.
-const aboutLength = 44
-
 // Busy reports whether a job that has not ended is in a resource's line, or names it by the first member, "id", of its arguments.
 func Busy(tx dbschema.Tx, resource string) (bool, error) {
 	if strings.ContainsAny(resource, `%_\"`) {
 		return false, fmt.Errorf("resource %q: not an id", resource)
 	}
 	type look struct{ sql, arg string }
-	member := `{"id":"` + resource + `"`
-	named := look{"substr(args, 1, 44) = ?", member}
-	if len(member) != aboutLength {
-		named = look{"args LIKE ?", member + "%"} // no UUID: rare
+	named := look{about + " = ?", member(resource)}
+	if len(named.arg) != aboutLength {
+		named = look{"args LIKE ?", named.arg + "%"} // no UUID: rare
 	}
 	for _, where := range []look{{"resource_id = ?", resource}, named} {
 		var ids []int64
@@ -35,6 +33,39 @@ func Busy(tx dbschema.Tx, resource string) (bool, error) {
 	}
 	return false, nil
 }
+
+// Idle returns those of the resources that Busy is not true of, as committed: of what is no UUID, Busy tells more.
+// It asks of all of them at once, and holds up no writer: with a site down, nearly all that rest there have a job that waits for it.
+func (s *Store) Idle(ctx context.Context, resources []string) ([]string, error) {
+	busy := map[string]bool{}
+	members := make([]string, len(resources))
+	for i, r := range resources {
+		members[i] = member(r)
+	}
+	var lines, named []string
+	db := s.db.Read(ctx)
+	if err := db.Model(&dbschema.Job{}).Where(live).Where("resource_id IN ?", resources).Distinct().Pluck("resource_id", &lines).Error; err != nil {
+		return nil, fmt.Errorf("look for jobs of %d resources: %w", len(resources), err)
+	}
+	if err := db.Model(&dbschema.Job{}).Where(live).Where(about+" IN ?", members).Distinct().Pluck(about, &named).Error; err != nil {
+		return nil, fmt.Errorf("look for jobs about %d resources: %w", len(resources), err)
+	}
+	for _, r := range lines {
+		busy[member(r)] = true
+	}
+	for _, m := range named {
+		busy[m] = true
+	}
+	return slices.DeleteFunc(slices.Clone(resources), func(r string) bool { return busy[member(r)] }), nil
+}
+
+// about is the expression of jobs_about, and aboutLength how much it holds: the first member, when that is an "id" and a UUID.
+const (
+	about       = "substr(args, 1, 44)"
+	aboutLength = 44
+)
+
+func member(resource string) string { return `{"id":"` + resource + `"` }
 
 // Fruitless returns the jobs of a kind that ended in a resource's line without success, as long as they are kept, the newest first.
 func Fruitless(tx dbschema.Tx, resource, kind string) ([]Record, error) {
