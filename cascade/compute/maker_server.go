@@ -267,7 +267,8 @@ func (m serverMaker) Failed(r *index.Resource) {
 	}
 	if one, err := decodeServer(r); err == nil {
 		one.Spec.wipe()
-		_ = one.encode() // cannot fail: it was decoded from JSON
+		one.Spec.Waiting = nil // no verb is carried out any more, and some have passwords
+		_ = one.encode()       // cannot fail: it was decoded from JSON
 	}
 }
 

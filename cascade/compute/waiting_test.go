@@ -216,3 +216,28 @@ func cancelFirst(t *testing.T, s *cascadetest.Stack, id ident.TopID) {
 	}
 	t.Fatalf("no job of %s waits", id)
 }
+
+// A server that was lost while a rescue waited kept the rescue's password until it was deleted.
+func TestLostServerKeepsNoPassword(t *testing.T) {
+	t.Parallel()
+	s, who, one, img := elsewhere(t)
+	faults := s.Clouds[one.Site].Faults()
+	id, err := faults.Add(emulator.Fault{Service: "image", Method: "PUT", Path: `/file$`, Count: 1, Stall: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer faults.Release(id)
+	if _, err := s.Compute.Rescue(t.Context(), who, string(one.ID), "open sesame", string(img.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := faults.Wait(t.Context(), id, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Core.Fail(t.Context(), one.ID, fault.New(fault.NotFound, "test", "lost")); err != nil {
+		t.Fatal(err)
+	}
+	row, err := s.Core.Index.Get(t.Context(), one.ID)
+	if err != nil || row.State != index.Failed || strings.Contains(string(row.Spec), "sesame") {
+		t.Errorf("row %s, %v: %s", row.State, err, row.Spec)
+	}
+}
