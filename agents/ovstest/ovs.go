@@ -114,7 +114,7 @@ func (s *Switch) daemon(name string, args ...string) (kill func()) {
 	var output bytes.Buffer
 	ctx, cancel := context.WithCancel(context.Background()) // until the test's cleanup
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.Dir = s.env(), s.Dir
+	cmd.Env, cmd.Dir = environment(s.Dir), s.Dir
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		cancel()
@@ -135,8 +135,8 @@ func (s *Switch) daemon(name string, args ...string) (kill func()) {
 	return kill
 }
 
-func (s *Switch) env() []string {
-	return append(os.Environ(), "OVS_RUNDIR="+s.Dir, "OVS_LOGDIR="+s.Dir, "OVS_DBDIR="+s.Dir)
+func environment(dir string) []string {
+	return append(os.Environ(), "OVS_RUNDIR="+dir, "OVS_LOGDIR="+dir, "OVS_DBDIR="+dir)
 }
 
 // reachable waits until somebody listens at a Unix socket.
@@ -171,14 +171,19 @@ func (s *Switch) Run(program string, args ...string) string {
 
 // Try runs a program of Open vSwitch and returns what it printed.
 func (s *Switch) Try(program string, args ...string) (string, error) {
+	return Exec(s.t.Context(), s.Dir, program, args...)
+}
+
+// Exec runs a program of Open vSwitch whose own files, if it has any, are in a directory.
+func Exec(ctx context.Context, dir, program string, args ...string) (string, error) {
 	path, err := Program(program)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.Dir = s.env(), s.Dir
+	cmd.Env, cmd.Dir = environment(dir), dir
 	out, err := cmd.Output()
 	if err != nil {
 		var failed *exec.ExitError

@@ -1,0 +1,634 @@
+package openflow
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Action is what a flow or a bucket does with a packet. The actions are the pointers to the structs of this package; those that are not
+// known are an *OtherAction.
+type Action interface {
+	code(c *coder)
+	kind() actionKind
+}
+
+// actionKind is an action's number: its type, and for an extension its vendor and subtype.
+type actionKind struct {
+	kind    uint16
+	vendor  uint32
+	subtype uint16
+}
+
+const (
+	experimenter = 0xffff
+	nicira       = 0x00002320
+	onf          = 0x4f4e4600
+)
+
+func of(kind uint16) actionKind    { return actionKind{kind: kind} }
+func nx(subtype uint16) actionKind { return actionKind{experimenter, nicira, subtype} }
+
+// actions makes each known action.
+var actions = func() map[actionKind]func() Action {
+	m := map[actionKind]func() Action{}
+	for _, make := range []func() Action{
+		func() Action { return new(Output) }, func() Action { return new(PushVLAN) }, func() Action { return new(PopVLAN) },
+		func() Action { return new(SetQueue) }, func() Action { return new(Group) }, func() Action { return new(SetNWTTL) },
+		func() Action { return new(DecNWTTL) }, func() Action { return new(SetField) }, func() Action { return new(Resubmit) },
+		func() Action { return &Resubmit{CT: true} }, func() Action { return new(Move) }, func() Action { return new(Load) },
+		func() Action { return new(LoadMasked) }, func() Action { return new(Note) }, func() Action { return new(OutputReg) },
+		func() Action { return new(Learn) }, func() Action { return new(Exit) }, func() Action { return new(DecTTLTo) },
+		func() Action { return new(Controller) }, func() Action { return new(Push) }, func() Action { return new(Pop) },
+		func() Action { return new(Sample) }, func() Action { return new(Conjunction) }, func() Action { return new(CT) },
+		func() Action { return new(NAT) }, func() Action { return new(OutputTrunc) }, func() Action { return new(Clone) },
+		func() Action { return new(CTClear) }, func() Action { return new(CheckPktLarger) },
+	} {
+		m[make().kind()] = make
+	}
+	return m
+}()
+
+// codeActions codes actions to the end of the part.
+func codeActions(c *coder, list_ *[]Action) {
+	list(c, list_, func(c *coder, a *Action) {
+		// The length counts the zeros at the end (OpenFlow 1.3 section 7.2.4).
+		c.sized(2, 8, true, func(c *coder) { codeAction(c, a) })
+	})
+}
+
+func codeAction(c *coder, a *Action) {
+	var k actionKind
+	if !c.reading {
+		k = (*a).kind()
+	}
+	c.u16(&k.kind)
+	c.length()
+	if k.kind == experimenter {
+		c.u32(&k.vendor)
+		c.u16(&k.subtype)
+	}
+	if c.reading && c.err == nil {
+		if make := actions[k]; make != nil {
+			*a = make()
+		} else {
+			*a = &OtherAction{Type: k.kind, Vendor: k.vendor, Subtype: k.subtype}
+		}
+	}
+	if c.err == nil {
+		(*a).code(c)
+	}
+}
+
+// Reserved port numbers of OpenFlow 1.3 (section 7.2.1).
+const (
+	PortMax        = 0xffffff00 // ports have numbers below; those of Open vSwitch are at most 65,279
+	PortIn         = 0xfffffff8 // back to where the packet came from
+	PortTable      = 0xfffffff9 // of a PacketOut: through the tables
+	PortNormal     = 0xfffffffa
+	PortFlood      = 0xfffffffb
+	PortAll        = 0xfffffffc
+	PortController = 0xfffffffd
+	PortLocal      = 0xfffffffe
+	PortAny        = 0xffffffff
+)
+
+// Output sends the packet to a port. MaxLen is the number of bytes that the controller gets, where the port is that.
+type Output struct {
+	Port   uint32
+	MaxLen uint16
+}
+
+func (*Output) kind() actionKind { return of(0) }
+func (a *Output) code(c *coder) {
+	c.u32(&a.Port)
+	c.u16(&a.MaxLen)
+	c.skip(6)
+}
+
+// PushVLAN adds a tag of an Ethertype: 0x8100 or 0x88a8.
+type PushVLAN struct{ EtherType uint16 }
+
+func (*PushVLAN) kind() actionKind { return of(17) }
+func (a *PushVLAN) code(c *coder)  { c.u16(&a.EtherType); c.skip(2) }
+
+// PopVLAN takes the outer tag away.
+type PopVLAN struct{}
+
+func (*PopVLAN) kind() actionKind { return of(18) }
+func (*PopVLAN) code(c *coder)    { c.skip(4) }
+
+// SetQueue chooses the queue of the ports that follow.
+type SetQueue struct{ Queue uint32 }
+
+func (*SetQueue) kind() actionKind { return of(21) }
+func (a *SetQueue) code(c *coder)  { c.u32(&a.Queue) }
+
+// Group hands the packet to a group.
+type Group struct{ Group uint32 }
+
+func (*Group) kind() actionKind { return of(22) }
+func (a *Group) code(c *coder)  { c.u32(&a.Group) }
+
+// SetNWTTL sets the TTL or hop limit.
+type SetNWTTL struct{ TTL uint8 }
+
+func (*SetNWTTL) kind() actionKind { return of(23) }
+func (a *SetNWTTL) code(c *coder)  { c.u8(&a.TTL); c.skip(3) }
+
+// DecNWTTL lowers the TTL or hop limit by one; a packet that had 1 ends here and goes to the controller.
+type DecNWTTL struct{}
+
+func (*DecNWTTL) kind() actionKind { return of(24) }
+func (*DecNWTTL) code(c *coder)    { c.skip(4) }
+
+// SetField sets all of a field. For a part of one see Load.
+type SetField struct {
+	Field FieldID
+	Value Value
+}
+
+func (*SetField) kind() actionKind { return of(25) }
+func (a *SetField) code(c *coder) {
+	x := MatchField{Field: a.Field, Value: a.Value, Mask: Ones(a.Field.Bits())}
+	x.code(c)
+	if c.reading && c.err == nil {
+		if x.Other != "" || x.Mask != Ones(x.Field.Bits()) {
+			c.fail(fmt.Errorf("%w: set_field of a part, or of an unknown field", ErrValue))
+		}
+		a.Field, a.Value = x.Field, x.Value
+	}
+}
+
+// Resubmit looks the packet up in another table, and then goes on behind this action. With CT the look-up is made with the fields of the
+// connection's original direction.
+type Resubmit struct {
+	InPort uint16 // 0xfff8 keeps the packet's own
+	Table  uint8
+	CT     bool
+}
+
+// ResubmitInPort is Resubmit.InPort for the packet's own port.
+const ResubmitInPort = 0xfff8
+
+func (a *Resubmit) kind() actionKind {
+	if a.CT {
+		return nx(44)
+	}
+	return nx(14)
+}
+func (a *Resubmit) code(c *coder) { c.u16(&a.InPort); c.u8(&a.Table); c.skip(3) }
+
+// Part is some bits of a field: N of them, from the bit From on, bit 0 being the lowest.
+type Part struct {
+	Field FieldID
+	From  int
+	N     int
+}
+
+// Whole is all bits of a field.
+func Whole(f FieldID) Part { return Part{f, 0, f.Bits()} }
+
+// Bit is one bit of a field.
+func Bit(f FieldID, n int) Part { return Part{f, n, 1} }
+
+// narrow codes a part as Nicira's ofs_nbits (up to 64 bits from an offset below 1,024), without its field.
+func (p *Part) narrow(c *coder) {
+	v := uint16(p.From<<6 | (p.N - 1)) //nolint:gosec // checked below
+	if !c.reading && (p.From < 0 || p.From > 1023 || p.N < 1 || p.N > 64) {
+		c.fail(fmt.Errorf("%w: %d bits from bit %d", ErrValue, p.N, p.From))
+	}
+	c.u16(&v)
+	if c.reading {
+		p.From, p.N = int(v>>6), int(v&0x3f)+1
+	}
+}
+
+func codeInt16(c *coder, n *int) {
+	v := uint16(*n) //nolint:gosec // a field has at most 128 bits
+	c.u16(&v)
+	if c.reading {
+		*n = int(v)
+	}
+}
+
+// check reports bits that the field has not.
+func (p *Part) check(c *coder) {
+	if c.err == nil && (p.N < 1 || p.From < 0 || p.From+p.N > p.Field.Bits()) {
+		c.fail(fmt.Errorf("%w: %d bits from bit %d of %s", ErrValue, p.N, p.From, p.Field))
+	}
+}
+
+// Move copies the bits of one part to another of the same width.
+type Move struct{ From, To Part }
+
+func (*Move) kind() actionKind { return nx(6) }
+func (a *Move) code(c *coder) {
+	if !c.reading && a.From.N != a.To.N {
+		c.fail(fmt.Errorf("%w: move of %d bits to %d", ErrValue, a.From.N, a.To.N))
+	}
+	codeInt16(c, &a.From.N)
+	if c.reading {
+		a.To.N = a.From.N
+	}
+	codeInt16(c, &a.From.From)
+	codeInt16(c, &a.To.From)
+	a.From.Field.code(c)
+	a.To.Field.code(c)
+	a.From.check(c)
+	a.To.check(c)
+}
+
+// Load sets up to 64 bits of a field.
+type Load struct {
+	To    Part
+	Value uint64
+}
+
+func (*Load) kind() actionKind { return nx(7) }
+func (a *Load) code(c *coder) {
+	a.To.narrow(c)
+	a.To.Field.code(c)
+	c.u64(&a.Value)
+	a.To.check(c)
+	if c.err == nil && Num(a.Value).width() > a.To.N {
+		c.fail(fmt.Errorf("%w: %#x in %d bits", ErrValue, a.Value, a.To.N))
+	}
+}
+
+// LoadMasked sets the bits of a mask in a field. Open vSwitch writes Load instead, see Set.
+type LoadMasked struct {
+	Field       FieldID
+	Value, Mask Value
+}
+
+func (*LoadMasked) kind() actionKind { return nx(33) }
+func (a *LoadMasked) code(c *coder) {
+	c.skip(6)
+	x := MatchField{Field: a.Field, Value: a.Value, Mask: a.Mask}
+	x.code(c)
+	if c.reading && c.err == nil {
+		if x.Other != "" {
+			c.fail(fmt.Errorf("%w: a field that is not known", ErrType))
+		}
+		a.Field, a.Value, a.Mask = x.Field, x.Value, x.Mask
+	}
+}
+
+// Set returns the actions that set the bits of a mask in a field, in the form in which Open vSwitch itself writes them: one Load for each run of bits.
+func Set(f FieldID, v, mask Value) []Action {
+	mask = mask.And(Ones(f.Bits()))
+	if mask == Ones(f.Bits()) {
+		return []Action{&SetField{f, v.And(mask)}}
+	}
+	var out []Action
+	for !mask.IsZero() {
+		from, n := mask.trailing(), 1
+		for n < 64 && !mask.And(Ones(1).Shl(from+n)).IsZero() {
+			n++
+		}
+		out = append(out, &Load{Part{f, from, n}, v.Shr(from).And(Ones(n)).Lo})
+		mask = mask.And(Ones(n).Shl(from).Not())
+	}
+	return out
+}
+
+// Note carries bytes that mean nothing to the switch. Zeros follow them up to a multiple of 8 less 2.
+type Note struct{ Data []byte }
+
+func (*Note) kind() actionKind { return nx(8) }
+func (a *Note) code(c *coder)  { c.rest(&a.Data) }
+
+// OutputReg sends the packet to the port whose number a part of a field holds.
+type OutputReg struct {
+	From   Part
+	MaxLen uint16
+}
+
+func (*OutputReg) kind() actionKind { return nx(15) }
+func (a *OutputReg) code(c *coder) {
+	a.From.narrow(c)
+	a.From.Field.code(c)
+	c.u16(&a.MaxLen)
+	c.skip(6)
+	a.From.check(c)
+}
+
+// Exit ends the packet's way through the tables; what was done so far is done.
+type Exit struct{}
+
+func (*Exit) kind() actionKind { return nx(17) }
+func (*Exit) code(c *coder)    { c.skip(6) }
+
+// DecTTLTo is DecNWTTL that names the controllers who get what has expired.
+type DecTTLTo struct{ Controllers []uint16 }
+
+func (*DecTTLTo) kind() actionKind { return nx(21) }
+func (a *DecTTLTo) code(c *coder) {
+	n := uint16(len(a.Controllers)) //nolint:gosec // sized refuses so many
+	c.u16(&n)
+	c.skip(4)
+	if c.reading {
+		if int(n)*2 > len(c.b) {
+			c.fail(ErrShort)
+			return
+		}
+		a.Controllers = make([]uint16, n)
+	}
+	for i := range a.Controllers {
+		c.u16(&a.Controllers[i])
+	}
+}
+
+// Push puts bits of a field on the packet's stack; Pop takes them from it.
+type Push struct{ From Part }
+
+// Pop takes bits from the packet's stack into a field.
+type Pop struct{ To Part }
+
+func (*Push) kind() actionKind { return nx(27) }
+func (a *Push) code(c *coder)  { a.From.stack(c) }
+func (*Pop) kind() actionKind  { return nx(28) }
+func (a *Pop) code(c *coder)   { a.To.stack(c) }
+
+func (p *Part) stack(c *coder) {
+	codeInt16(c, &p.From)
+	p.Field.code(c)
+	codeInt16(c, &p.N)
+	c.skip(6)
+	p.check(c)
+}
+
+// Sample sends one in 65,535/Probability packets to a Flow_Sample_Collector_Set.
+type Sample struct {
+	Probability  uint16
+	CollectorSet uint32
+	Domain       uint32
+	Point        uint32
+	Port         uint16
+	Direction    uint8 // 0: by the port, 1: in, 2: out
+}
+
+func (*Sample) kind() actionKind { return nx(41) }
+func (a *Sample) code(c *coder) {
+	c.u16(&a.Probability)
+	c.u32(&a.CollectorSet)
+	c.u32(&a.Domain)
+	c.u32(&a.Point)
+	c.u16(&a.Port)
+	c.u8(&a.Direction)
+	c.skip(5)
+}
+
+// Conjunction says that the flow's match fulfils one clause of a conjunctive match: the clause Clause, from 0, of N, in [2, 64].
+type Conjunction struct {
+	ID     uint32
+	Clause uint8
+	N      uint8
+}
+
+func (*Conjunction) kind() actionKind { return nx(34) }
+func (a *Conjunction) code(c *coder)  { c.u8(&a.Clause); c.u8(&a.N); c.u32(&a.ID) }
+
+// Flags of CT.
+const (
+	CTCommit uint16 = 1 << 0
+	CTForce  uint16 = 1 << 1
+)
+
+// NoTable is CT.Table for a packet that does not come back.
+const NoTable = 0xff
+
+// CT hands the packet to the connection tracker. With a Table, a copy goes on there with the state known, in ct_state.
+type CT struct {
+	Flags   uint16
+	Zone    uint16 // used where ZoneFrom has no field
+	ZoneOf  Part   // a part of a field that holds the zone
+	Table   uint8
+	ALG     uint16   // 21: FTP, 69: TFTP, 0: none
+	Actions []Action // *NAT, and *SetField, *Load or *Move to ct_mark and ct_label
+}
+
+func (*CT) kind() actionKind { return nx(35) }
+func (a *CT) code(c *coder) {
+	c.u16(&a.Flags)
+	switch {
+	case c.reading && c.peek32(0) == 0, !c.reading && a.ZoneOf.Field == NoField:
+		var none uint32
+		c.u32(&none)
+		c.u16(&a.Zone)
+	default:
+		a.ZoneOf.Field.code(c)
+		a.ZoneOf.narrow(c)
+		a.ZoneOf.check(c)
+	}
+	c.u8(&a.Table)
+	c.skip(3)
+	c.u16(&a.ALG)
+	codeActions(c, &a.Actions)
+}
+
+// Flags of NAT; without Src and Dst the translation of a known connection is applied.
+const (
+	NATSrc        uint16 = 1 << 0
+	NATDst        uint16 = 1 << 1
+	NATPersistent uint16 = 1 << 2
+	NATHash       uint16 = 1 << 3
+	NATRandom     uint16 = 1 << 4
+)
+
+// NAT translates addresses, within CT. An address is given as 4 or 16 bytes, or none; a range ends with its second.
+type NAT struct {
+	Flags            uint16
+	Min, Max         []byte
+	MinPort, MaxPort uint16 // 0: none
+}
+
+func (*NAT) kind() actionKind { return nx(36) }
+
+// The bits of range_present announce, in their order: the first and last IPv4 address, the first and last IPv6 address, the first and last port.
+func (a *NAT) code(c *coder) {
+	c.skip(2)
+	c.u16(&a.Flags)
+	var present uint16
+	if !c.reading {
+		present = a.present(c)
+	}
+	c.u16(&present)
+	if present&0x3 != 0 && present&0xc != 0 || present > 0x3f {
+		c.fail(fmt.Errorf("%w: NAT with the parts %#x", ErrValue, present))
+	}
+	for i, to := range []*[]byte{&a.Min, &a.Max} {
+		switch {
+		case present>>i&1 != 0:
+			codeAddress(c, to, 4)
+		case present>>i&4 != 0:
+			codeAddress(c, to, 16)
+		}
+	}
+	if present&0x10 != 0 {
+		c.u16(&a.MinPort)
+	}
+	if present&0x20 != 0 {
+		c.u16(&a.MaxPort)
+	}
+}
+
+func codeAddress(c *coder, to *[]byte, n int) {
+	if c.reading {
+		*to = slices.Clone(c.take(n))
+		return
+	}
+	c.fixed(*to)
+}
+
+// present is the bits of the parts that the action has.
+func (a *NAT) present(c *coder) uint16 {
+	var bits uint16
+	for i, address := range [][]byte{a.Min, a.Max} {
+		switch len(address) {
+		case 0:
+		case 4:
+			bits |= 1 << i
+		case 16:
+			bits |= 4 << i
+		default:
+			c.fail(fmt.Errorf("%w: an address of %d bytes", ErrValue, len(address)))
+		}
+	}
+	if a.MinPort != 0 {
+		bits |= 0x10
+	}
+	if a.MaxPort != 0 {
+		bits |= 0x20
+	}
+	return bits
+}
+
+// OutputTrunc sends the packet's first bytes to a port.
+type OutputTrunc struct {
+	Port   uint16
+	MaxLen uint32
+}
+
+func (*OutputTrunc) kind() actionKind { return nx(39) }
+func (a *OutputTrunc) code(c *coder)  { c.u16(&a.Port); c.u32(&a.MaxLen) }
+
+// Clone does its actions to a copy of the packet; the packet itself goes on as it was.
+type Clone struct{ Actions []Action }
+
+func (*Clone) kind() actionKind { return nx(42) }
+func (a *Clone) code(c *coder)  { c.skip(6); codeActions(c, &a.Actions) }
+
+// CTClear forgets what the connection tracker said of the packet.
+type CTClear struct{}
+
+func (*CTClear) kind() actionKind { return nx(43) }
+func (*CTClear) code(c *coder)    { c.skip(6) }
+
+// CheckPktLarger sets a bit when the packet has more than Len bytes.
+type CheckPktLarger struct {
+	Len uint16
+	To  Part // of 1 bit
+}
+
+func (*CheckPktLarger) kind() actionKind { return nx(49) }
+func (a *CheckPktLarger) code(c *coder) {
+	c.u16(&a.Len)
+	codeInt16(c, &a.To.From)
+	a.To.Field.code(c)
+	c.skip(6)
+	if c.reading {
+		a.To.N = 1
+	} else if a.To.N != 1 {
+		c.fail(fmt.Errorf("%w: a result of %d bits", ErrValue, a.To.N))
+	}
+	a.To.check(c)
+}
+
+// OtherAction is an action that this package does not know, as it was on the wire.
+type OtherAction struct {
+	Type    uint16
+	Vendor  uint32
+	Subtype uint16
+	Data    []byte
+}
+
+func (a *OtherAction) kind() actionKind { return actionKind{a.Type, a.Vendor, a.Subtype} }
+func (a *OtherAction) code(c *coder)    { c.rest(&a.Data) }
+
+// Reasons of a packet-in.
+const (
+	ReasonNoMatch    uint8 = 0
+	ReasonAction     uint8 = 1
+	ReasonInvalidTTL uint8 = 2
+)
+
+// NoLimit is Controller.MaxLen and Output.MaxLen for whole packets.
+const NoLimit = 0xffff
+
+// Controller sends the packet to the controller with some bytes of its own, and with Pause stops it until a Resume.
+type Controller struct {
+	MaxLen   uint16 // bytes of it; NoLimit: all
+	ID       uint16 // which controller; 0 unless one has set its id
+	Reason   uint8  // ReasonAction, as a rule
+	UserData []byte
+	Pause    bool
+	Meter    uint32 // 0: none
+}
+
+func (*Controller) kind() actionKind { return nx(37) }
+
+// The properties of controller2 (nicira-ext.h, NXAC2PT).
+func (a *Controller) code(c *coder) {
+	c.skip(6)
+	props := []property{
+		{0, a.MaxLen != NoLimit, func(c *coder) { c.u16(&a.MaxLen); c.skip(2) }},
+		{1, a.ID != 0, func(c *coder) { c.u16(&a.ID); c.skip(2) }},
+		{2, a.Reason != ReasonAction, func(c *coder) { c.u8(&a.Reason) }},
+		{3, len(a.UserData) > 0, func(c *coder) { c.rest(&a.UserData) }},
+		{4, a.Pause, func(c *coder) {
+			if c.reading {
+				a.Pause = true
+			}
+		}},
+		{5, a.Meter != 0, func(c *coder) { c.u32(&a.Meter) }},
+	}
+	if !c.reading {
+		codeProperties(c, props)
+		return
+	}
+	a.MaxLen, a.Reason = NoLimit, ReasonAction
+	codeProperties(c, props)
+}
+
+// property is one of a list of properties, each with its type and its length, and zeros after it up to a multiple of 8.
+type property struct {
+	kind    uint16
+	present bool // when writing
+	code    func(c *coder)
+}
+
+func codeProperties(c *coder, known []property) {
+	if !c.reading {
+		for _, p := range known {
+			if p.present {
+				c.sized(2, 8, false, func(c *coder) { c.u16(&p.kind); c.length(); p.code(c) })
+			}
+		}
+		return
+	}
+	for len(c.b) > 0 && c.err == nil {
+		c.sized(2, 8, false, func(c *coder) {
+			var kind uint16
+			c.u16(&kind)
+			c.length()
+			for _, p := range known {
+				if p.kind == kind {
+					p.code(c)
+					return
+				}
+			}
+			c.take(len(c.b)) // of a later version
+		})
+	}
+}

@@ -1,0 +1,220 @@
+package openflow
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// The errors of decoding. They wrap into sentences that say where.
+var (
+	ErrShort   = errors.New("the message ends within a field")
+	ErrLong    = errors.New("bytes are left over")
+	ErrLength  = errors.New("a length that does not fit")
+	ErrPadding = errors.New("padding that is not zero")
+	ErrType    = errors.New("an unknown type")
+	ErrValue   = errors.New("a value out of its range")
+)
+
+// coder goes over a message's fields once and either appends them to b or takes them from it. After an error it does nothing.
+type coder struct {
+	b       []byte
+	reading bool
+	err     error
+}
+
+func (c *coder) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// take returns the next n bytes of what is read, which stay the message's.
+func (c *coder) take(n int) []byte {
+	if c.err != nil || n < 0 || len(c.b) < n {
+		c.fail(ErrShort)
+		return nil
+	}
+	out := c.b[:n:n]
+	c.b = c.b[n:]
+	return out
+}
+
+func (c *coder) u8(v *uint8) {
+	if !c.reading {
+		c.b = append(c.b, *v)
+	} else if raw := c.take(1); raw != nil {
+		*v = raw[0]
+	}
+}
+
+func (c *coder) u16(v *uint16) {
+	if !c.reading {
+		c.b = binary.BigEndian.AppendUint16(c.b, *v)
+	} else if raw := c.take(2); raw != nil {
+		*v = binary.BigEndian.Uint16(raw)
+	}
+}
+
+func (c *coder) u32(v *uint32) {
+	if !c.reading {
+		c.b = binary.BigEndian.AppendUint32(c.b, *v)
+	} else if raw := c.take(4); raw != nil {
+		*v = binary.BigEndian.Uint32(raw)
+	}
+}
+
+func (c *coder) u64(v *uint64) {
+	if !c.reading {
+		c.b = binary.BigEndian.AppendUint64(c.b, *v)
+	} else if raw := c.take(8); raw != nil {
+		*v = binary.BigEndian.Uint64(raw)
+	}
+}
+
+// fixed codes all of v.
+func (c *coder) fixed(v []byte) {
+	if !c.reading {
+		c.b = append(c.b, v...)
+	} else {
+		copy(v, c.take(len(v)))
+	}
+}
+
+// pad codes n zero bytes.
+func (c *coder) pad(n int) {
+	if !c.reading {
+		c.b = append(c.b, make([]byte, n)...)
+		return
+	}
+	for _, b := range c.take(n) {
+		if b != 0 {
+			c.fail(ErrPadding)
+		}
+	}
+}
+
+// skip is pad where the peer may have left anything.
+func (c *coder) skip(n int) {
+	if c.reading {
+		c.take(n)
+	} else {
+		c.pad(n)
+	}
+}
+
+// text codes a string in n bytes, the last of them zero.
+func (c *coder) text(v *string, n int) {
+	if !c.reading {
+		raw := make([]byte, n)
+		copy(raw[:n-1], *v)
+		c.b = append(c.b, raw...)
+	} else if raw := c.take(n); raw != nil {
+		raw, _, _ = bytes.Cut(raw, []byte{0})
+		*v = string(raw)
+	}
+}
+
+// rest codes what is left of the message, or of the part with a length.
+func (c *coder) rest(v *[]byte) {
+	if !c.reading {
+		c.b = append(c.b, *v...)
+	} else {
+		*v = slices.Clone(c.take(len(c.b)))
+	}
+}
+
+// sized codes a part whose 16-bit length stands at an offset from its begin, counts all of the part, and is followed by zeros up to a
+// multiple of align (0 or 1: by none). With padded the length counts those zeros too. code runs over the whole part; it codes
+// the length's place with length.
+func (c *coder) sized(at, align int, padded bool, code func(c *coder)) {
+	align = max(align, 1)
+	if !c.reading {
+		begin := len(c.b)
+		code(c)
+		size := len(c.b) - begin
+		total := (size + align - 1) / align * align
+		c.b = append(c.b, make([]byte, total-size)...)
+		if padded {
+			size = total
+		}
+		if size > 0xffff {
+			c.fail(fmt.Errorf("%w: a part of %d bytes", ErrLength, size))
+			return
+		}
+		binary.BigEndian.PutUint16(c.b[begin+at:], uint16(size))
+		return
+	}
+	if c.err != nil || len(c.b) < at+2 {
+		c.fail(ErrShort)
+		return
+	}
+	size := int(binary.BigEndian.Uint16(c.b[at:]))
+	if size < at+2 || size > len(c.b) || padded && size%align != 0 {
+		c.fail(fmt.Errorf("%w: a part of %d bytes in %d", ErrLength, size, len(c.b)))
+		return
+	}
+	part := &coder{b: c.take(size), reading: true}
+	code(part)
+	if part.err == nil && padded && len(part.b) < align {
+		part.pad(len(part.b))
+	}
+	if part.err == nil && len(part.b) > 0 {
+		part.fail(ErrLong)
+	}
+	c.fail2(part.err)
+	if !padded {
+		c.pad((size+align-1)/align*align - size)
+	}
+}
+
+func (c *coder) fail2(err error) {
+	if err != nil {
+		c.fail(err)
+	}
+}
+
+// length codes the place of the length that sized fills in.
+func (c *coder) length() {
+	var n uint16
+	c.u16(&n)
+}
+
+// list codes items until the part ends.
+func list[T any](c *coder, items *[]T, code func(*coder, *T)) {
+	if !c.reading {
+		for i := range *items {
+			code(c, &(*items)[i])
+		}
+		return
+	}
+	*items = nil
+	for len(c.b) > 0 && c.err == nil {
+		var item T
+		before := len(c.b)
+		code(c, &item)
+		if c.err == nil && len(c.b) == before {
+			c.fail(ErrLength) // nothing was taken: it would never end
+		}
+		*items = append(*items, item)
+	}
+}
+
+// peek16 and peek32 look at what is read next.
+func (c *coder) peek16(at int) uint16 {
+	if c.err != nil || len(c.b) < at+2 {
+		c.fail(ErrShort)
+		return 0
+	}
+	return binary.BigEndian.Uint16(c.b[at:])
+}
+
+func (c *coder) peek32(at int) uint32 {
+	if c.err != nil || len(c.b) < at+4 {
+		c.fail(ErrShort)
+		return 0
+	}
+	return binary.BigEndian.Uint32(c.b[at:])
+}
