@@ -25,13 +25,15 @@ type Switch struct {
 	killDB, killSwitchd func()
 }
 
-// Need skips the test, by name, where the programs of Debian's package openvswitch-switch are missing. Where
-// HEADWATER_REQUIRE_OVS is set it fails instead.
+// Require is the environment variable that, set to 1, makes Need fail instead of skip.
+const Require = "HEADWATER_REQUIRE_OVS"
+
+// Need skips the test, by name, where the programs of Debian's package openvswitch-switch are missing.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := Program(p); err != nil {
-			if os.Getenv("HEADWATER_REQUIRE_OVS") != "" {
+			if os.Getenv(Require) == "1" {
 				t.Fatalf("%s is missing: install openvswitch-switch", p)
 			}
 			t.Skipf("%s is missing: install openvswitch-switch", p)
