@@ -2,10 +2,13 @@ package ovsdb
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // fuzzColumns has a column of each shape.
@@ -77,20 +80,13 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ours, theirs := net.Pipe()
 		c := newConn(ours, time.Minute, func(string, json.RawMessage) error { return nil })
-		done := make(chan error, 1)
-		go func() { done <- c.run(t.Context()) }()
-		go func() { // takes what is answered
-			buffer := make([]byte, 512)
-			for {
-				if _, err := theirs.Read(buffer); err != nil {
-					return
-				}
-			}
-		}()
+		var g errgroup.Group
+		g.Go(func() error { return c.run(t.Context()) })
+		g.Go(func() error { _, _ = io.Copy(io.Discard, theirs); return nil }) // takes what is answered
 		_ = theirs.SetWriteDeadline(time.Now().Add(time.Minute))
 		_, _ = theirs.Write(raw)
 		_ = theirs.Close()
-		if err := <-done; err == nil {
+		if err := g.Wait(); err == nil {
 			t.Error("the connection ended without a reason")
 		}
 	})
