@@ -1,9 +1,6 @@
 package openflow
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Action is what a flow or a bucket does with a packet. The actions are the pointers to the structs of this package; those that are not
 // known are an *OtherAction.
@@ -389,121 +386,6 @@ type Conjunction struct {
 func (*Conjunction) kind() actionKind { return nx(34) }
 func (a *Conjunction) code(c *coder)  { c.u8(&a.Clause); c.u8(&a.N); c.u32(&a.ID) }
 
-// Flags of CT.
-const (
-	CTCommit uint16 = 1 << 0
-	CTForce  uint16 = 1 << 1
-)
-
-// NoTable is CT.Table for a packet that does not come back.
-const NoTable = 0xff
-
-// CT hands the packet to the connection tracker. With a Table, a copy goes on there with the state known, in ct_state.
-type CT struct {
-	Flags   uint16
-	Zone    uint16 // used where ZoneFrom has no field
-	ZoneOf  Part   // a part of a field that holds the zone
-	Table   uint8
-	ALG     uint16   // 21: FTP, 69: TFTP, 0: none
-	Actions []Action // *NAT, and *SetField, *Load or *Move to ct_mark and ct_label
-}
-
-func (*CT) kind() actionKind { return nx(35) }
-func (a *CT) code(c *coder) {
-	c.u16(&a.Flags)
-	switch {
-	case c.reading && c.peek32(0) == 0, !c.reading && a.ZoneOf.Field == NoField:
-		var none uint32
-		c.u32(&none)
-		c.u16(&a.Zone)
-	default:
-		a.ZoneOf.Field.code(c)
-		a.ZoneOf.narrow(c)
-		a.ZoneOf.check(c)
-	}
-	c.u8(&a.Table)
-	c.skip(3)
-	c.u16(&a.ALG)
-	codeActions(c, &a.Actions)
-}
-
-// Flags of NAT; without Src and Dst the translation of a known connection is applied.
-const (
-	NATSrc        uint16 = 1 << 0
-	NATDst        uint16 = 1 << 1
-	NATPersistent uint16 = 1 << 2
-	NATHash       uint16 = 1 << 3
-	NATRandom     uint16 = 1 << 4
-)
-
-// NAT translates addresses, within CT. An address is given as 4 or 16 bytes, or none; a range ends with its second.
-type NAT struct {
-	Flags            uint16
-	Min, Max         []byte
-	MinPort, MaxPort uint16 // 0: none
-}
-
-func (*NAT) kind() actionKind { return nx(36) }
-
-// The bits of range_present announce, in their order: the first and last IPv4 address, the first and last IPv6 address, the first and last port.
-func (a *NAT) code(c *coder) {
-	c.skip(2)
-	c.u16(&a.Flags)
-	var present uint16
-	if !c.reading {
-		present = a.present(c)
-	}
-	c.u16(&present)
-	if present&0x3 != 0 && present&0xc != 0 || present > 0x3f {
-		c.fail(fmt.Errorf("%w: NAT with the parts %#x", ErrValue, present))
-	}
-	for i, to := range []*[]byte{&a.Min, &a.Max} {
-		switch {
-		case present>>i&1 != 0:
-			codeAddress(c, to, 4)
-		case present>>i&4 != 0:
-			codeAddress(c, to, 16)
-		}
-	}
-	if present&0x10 != 0 {
-		c.u16(&a.MinPort)
-	}
-	if present&0x20 != 0 {
-		c.u16(&a.MaxPort)
-	}
-}
-
-func codeAddress(c *coder, to *[]byte, n int) {
-	if c.reading {
-		*to = slices.Clone(c.take(n))
-		return
-	}
-	c.fixed(*to)
-}
-
-// present is the bits of the parts that the action has.
-func (a *NAT) present(c *coder) uint16 {
-	var bits uint16
-	for i, address := range [][]byte{a.Min, a.Max} {
-		switch len(address) {
-		case 0:
-		case 4:
-			bits |= 1 << i
-		case 16:
-			bits |= 4 << i
-		default:
-			c.fail(fmt.Errorf("%w: an address of %d bytes", ErrValue, len(address)))
-		}
-	}
-	if a.MinPort != 0 {
-		bits |= 0x10
-	}
-	if a.MaxPort != 0 {
-		bits |= 0x20
-	}
-	return bits
-}
-
 // OutputTrunc sends the packet's first bytes to a port.
 type OutputTrunc struct {
 	Port   uint16
@@ -518,12 +400,6 @@ type Clone struct{ Actions []Action }
 
 func (*Clone) kind() actionKind { return nx(42) }
 func (a *Clone) code(c *coder)  { c.skip(6); codeActions(c, &a.Actions) }
-
-// CTClear forgets what the connection tracker said of the packet.
-type CTClear struct{}
-
-func (*CTClear) kind() actionKind { return nx(43) }
-func (*CTClear) code(c *coder)    { c.skip(6) }
 
 // CheckPktLarger sets a bit when the packet has more than Len bytes.
 type CheckPktLarger struct {
@@ -556,79 +432,3 @@ type OtherAction struct {
 func (a *OtherAction) kind() actionKind { return actionKind{a.Type, a.Vendor, a.Subtype} }
 func (a *OtherAction) code(c *coder)    { c.rest(&a.Data) }
 
-// Reasons of a packet-in.
-const (
-	ReasonNoMatch    uint8 = 0
-	ReasonAction     uint8 = 1
-	ReasonInvalidTTL uint8 = 2
-)
-
-// NoLimit is Controller.MaxLen and Output.MaxLen for whole packets.
-const NoLimit = 0xffff
-
-// Controller sends the packet to the controller with some bytes of its own, and with Pause stops it until a Resume.
-type Controller struct {
-	MaxLen   uint16 // bytes of it; NoLimit: all
-	ID       uint16 // which controller; 0 unless one has set its id
-	Reason   uint8  // ReasonAction, as a rule
-	UserData []byte
-	Pause    bool
-	Meter    uint32 // 0: none
-}
-
-func (*Controller) kind() actionKind { return nx(37) }
-
-// The properties of controller2 (nicira-ext.h, NXAC2PT).
-func (a *Controller) code(c *coder) {
-	c.skip(6)
-	props := []property{
-		{0, a.MaxLen != NoLimit, func(c *coder) { c.u16(&a.MaxLen); c.skip(2) }},
-		{1, a.ID != 0, func(c *coder) { c.u16(&a.ID); c.skip(2) }},
-		{2, a.Reason != ReasonAction, func(c *coder) { c.u8(&a.Reason) }},
-		{3, len(a.UserData) > 0, func(c *coder) { c.rest(&a.UserData) }},
-		{4, a.Pause, func(c *coder) {
-			if c.reading {
-				a.Pause = true
-			}
-		}},
-		{5, a.Meter != 0, func(c *coder) { c.u32(&a.Meter) }},
-	}
-	if !c.reading {
-		codeProperties(c, props)
-		return
-	}
-	a.MaxLen, a.Reason = NoLimit, ReasonAction
-	codeProperties(c, props)
-}
-
-// property is one of a list of properties, each with its type and its length, and zeros after it up to a multiple of 8.
-type property struct {
-	kind    uint16
-	present bool // when writing
-	code    func(c *coder)
-}
-
-func codeProperties(c *coder, known []property) {
-	if !c.reading {
-		for _, p := range known {
-			if p.present {
-				c.sized(2, 8, false, func(c *coder) { c.u16(&p.kind); c.length(); p.code(c) })
-			}
-		}
-		return
-	}
-	for len(c.b) > 0 && c.err == nil {
-		c.sized(2, 8, false, func(c *coder) {
-			var kind uint16
-			c.u16(&kind)
-			c.length()
-			for _, p := range known {
-				if p.kind == kind {
-					p.code(c)
-					return
-				}
-			}
-			c.take(len(c.b)) // of a later version
-		})
-	}
-}
