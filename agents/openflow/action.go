@@ -431,4 +431,3 @@ type OtherAction struct {
 
 func (a *OtherAction) kind() actionKind { return actionKind{a.Type, a.Vendor, a.Subtype} }
 func (a *OtherAction) code(c *coder)    { c.rest(&a.Data) }
-

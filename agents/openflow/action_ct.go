@@ -125,4 +125,3 @@ type CTClear struct{}
 
 func (*CTClear) kind() actionKind { return nx(43) }
 func (*CTClear) code(c *coder)    { c.skip(6) }
-
