@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/headwater-cloud/headwater/cmd/internal/client"
 )
 
 func noEnv(string) string { return "" }
@@ -132,4 +134,15 @@ func write(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// The entry that headwater --help shows can be read by headwater, and names all that the openstack command asks for.
+func TestOperatorEntry(t *testing.T) {
+	t.Parallel()
+	file := write(t, operatorEntry)
+	cloud, err := client.Finder{Getenv: func(name string) string { return map[string]string{"OS_CLIENT_CONFIG_FILE": file}[name] }, Dirs: []string{t.TempDir()}}.Cloud("headwater-admin")
+	c := cloud.Credential
+	if err != nil || c.Username != "admin" || c.ProjectName != "admin" || !strings.Contains(operatorEntry, "user_domain_id: default, project_domain_id: default") {
+		t.Errorf("the entry = %+v, %v", cloud, err)
+	}
 }

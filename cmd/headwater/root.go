@@ -50,7 +50,8 @@ func rootCommand(getenv func(string) string, stdout io.Writer) *cobra.Command {
 // operatorEntry is the part of clouds.yaml that the operator's commands need.
 const operatorEntry = `  clouds:
     headwater-admin:
-      auth: {auth_url: "http://127.0.0.1:8780/identity/v3", username: admin, password: SECRET, project_name: admin}
+      auth: {auth_url: "http://127.0.0.1:8780/identity/v3", username: admin, password: SECRET, project_name: admin,
+             user_domain_id: default, project_domain_id: default}
       region_name: Global
 `
 

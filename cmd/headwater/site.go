@@ -88,12 +88,13 @@ type verb struct {
 	Why  string `json:"why"`
 }
 
-// status is what the operator made of the site, in a word.
+// status is what the operator made of the site, in a word. Who is none is not told whether a site is enabled, and
+// sees only those that are.
 func (s *site) status() string {
 	switch {
 	case s.State == "removing":
 		return "removing"
-	case !s.Enabled:
+	case s.State != "" && !s.Enabled:
 		return "disabled"
 	case s.Draining:
 		return "draining"

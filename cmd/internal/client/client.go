@@ -218,6 +218,9 @@ func (c *Client) login(ctx context.Context, again bool) (ident.Secret, error) {
 		return "", fmt.Errorf("log in as cloud %s: %w", c.name, err)
 	}
 	token = ident.Secret(resp.Header.Get("X-Subject-Token"))
+	if resp.StatusCode == http.StatusUnauthorized {
+		return "", fmt.Errorf("log in as cloud %s: %s refuses it: wrong user, password, domain or project", c.name, target)
+	}
 	if resp.StatusCode != http.StatusCreated || token == "" {
 		return "", fmt.Errorf("log in as cloud %s at %s: %s", c.name, target, keystoneMessage(resp, body))
 	}

@@ -162,7 +162,7 @@ func TestClient(t *testing.T) {
 	if c, err = New(cloud, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Get(t.Context(), "/sites", nil, nil); err == nil || !strings.Contains(err.Error(), "log in as cloud headwater-admin") || strings.Contains(err.Error(), "hunter2") {
+	if err := c.Get(t.Context(), "/sites", nil, nil); err == nil || !strings.Contains(err.Error(), "log in as cloud headwater-admin") || !strings.Contains(err.Error(), "wrong user, password") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a wrong password: %v", err)
 	}
 	cloud.Credential.AuthURL = "http://keystone.example:5000/v3"
