@@ -277,6 +277,9 @@ func (m portMaker) Remove(ctx context.Context, r *index.Resource, at cascade.At,
 			Service: sites.NetworkSvc, Method: http.MethodPut, Path: "routers/" + router + "/remove_router_interface",
 			Body: sites.Body{"port_id": bottom}, Idempotent: true,
 		})
+		if fault.Is(err, fault.Conflict) { // a floating IP through it, whose delete has not reached the site yet
+			return m.inUse(r, err)
+		}
 		return err == nil || fault.Is(err, fault.NotFound), ignore(err, fault.NotFound)
 	}
 	return m.removePatiently(ctx, r, at, bottom)

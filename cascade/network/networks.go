@@ -361,7 +361,13 @@ func (s *Service) removePatiently(ctx context.Context, r *index.Resource, at cas
 		if _, err := at.Adaptor.Show(ctx, r.Kind, bottom); err != nil {
 			return fault.Is(err, fault.NotFound), ignore(err, fault.NotFound)
 		}
-	case !fault.Is(err, fault.Conflict):
+	}
+	return s.inUse(r, err)
+}
+
+// inUse tells a refusal for good from one that is waited out: what holds the bottom is mostly going as well.
+func (s *Service) inUse(r *index.Resource, err error) (bool, error) {
+	if !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
 		return false, err
 	}
 	wait := s.core.Now().Sub(r.UpdatedAt)
