@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,7 @@ import (
 const (
 	defaultPage = 500
 	maxPage     = 1000 // Nova's, Cinder's and Glance's own upper limit
-	maxRestarts = 5    // of one listing by offset, while the site's rows keep going away
+	maxRestarts = 5    // of one listing, while the site's rows keep going away
 )
 
 var (
@@ -65,10 +66,12 @@ type listing struct {
 	params  url.Values
 	size    int
 	seen    map[string]bool // queries sent
-	last    []string        // ids of the last page, in order
+	last    []string        // ids of the last page and of up to maxPage rows before it, in order
+	forgot  bool            // rows before those were told as well
 	told    map[string]bool // ids not to be told twice: of the last page when its marker vanished, of all pages where they go by offset
 
-	restarts int // of a listing by offset, since rows before the offset went away
+	restarts int // of the walk, since rows that it went by went away
+	steps    int // back
 }
 
 // page reads one page and reports whether another follows.
@@ -102,7 +105,9 @@ func (l *listing) page(ctx context.Context, each func(sites.Object) error) (bool
 		clear(l.seen)
 		return true, nil
 	}
-	l.last = l.last[:0]
+	if over := len(l.last) - maxPage; over > 0 {
+		l.last, l.forgot = slices.Delete(l.last, 0, over), true
+	}
 	for _, row := range rows {
 		id := l.form.idOf(row)
 		if id == "" {
@@ -123,10 +128,11 @@ func (l *listing) page(ctx context.Context, each func(sites.Object) error) (bool
 }
 
 // stepBack deals with a marker whose resource went away between two pages,
-// which services refuse: the walk goes on from the row before it.
+// which services refuse: the walk goes on from the row before it, or, where none
+// of those remains, from the beginning.
 func (l *listing) stepBack(err error) bool {
 	marker := l.params.Get("marker")
-	if marker == "" || len(l.last) == 0 || !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.BadRequest) {
+	if marker == "" || !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.BadRequest) {
 		return false
 	}
 	for _, id := range l.last {
@@ -137,10 +143,17 @@ func (l *listing) stepBack(err error) bool {
 		l.last = l.last[:len(l.last)-1]
 		if id != marker {
 			l.params.Set("marker", id)
-			return true
+			delete(l.seen, l.params.Encode()) // it was asked before, and is not in vain now
+			l.steps++
+			return l.steps <= maxPage
 		}
 	}
-	return false
+	if l.restarts++; l.forgot || l.restarts > maxRestarts {
+		return false
+	}
+	l.params.Del("marker")
+	clear(l.seen)
+	return true
 }
 
 // next prepares the query of the next page. By offset it begins at the row that

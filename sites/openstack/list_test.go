@@ -90,6 +90,30 @@ func TestPaging(t *testing.T) {
 	}
 }
 
+// With pages of one row no other of the page is left to go on from; and a whole page may go away.
+func TestPagingPastVanishedPages(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]map[int][]string{
+		"one":           {3: {"b"}},
+		"two in a row":  {3: {"a", "b"}},
+		"all there was": {2: {"a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ids, asked := []string{"a", "b", "c", "d"}, 0
+			f := newFakeSite(t, func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(gone[asked], id) })
+				pages("servers", ids, func(q string) string { return fmt.Sprintf(`"servers_links": [{"rel": "next", "href": "?%s"}]`, q) })(w, r)
+			})
+			got, err := listed(t, f.adaptor(t), sites.Server, 1)
+			if want := []string{"a", "b", "c", "d"}; err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %v, %v; want %v", got, err, want)
+			}
+		})
+	}
+}
+
 // A site whose links lead back must not keep a poller for ever.
 func TestPagingInACircle(t *testing.T) {
 	t.Parallel()
