@@ -26,6 +26,7 @@ const tempestLeast = 580
 // TestTempest runs OpenStack's own API tests, Debian's package unmodified, at Top over two emulated sites: the tests that
 // testdata/tempest/include.txt selects less those of exclude.txt, where each has its reason. Every one must pass or skip itself.
 func TestTempest(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("takes minutes: not in the short suite")
 	}

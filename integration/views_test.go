@@ -146,6 +146,7 @@ func (s *cloudSide) look(ctx context.Context, v viewed, minor int) (map[string]b
 // Views change with microversions. Each member that a region shows at a microversion Top shows at it, and no other:
 // clients and SDKs decide by the version what they read.
 func TestViewsOfEachMicroversion(t *testing.T) {
+	t.Parallel() // after the tests that want a region to themselves, and beside Tempest, which mostly waits
 	cloud := realcloud.Need(t, "east")
 	east := cloud.Region(t, "east")
 	top := topproc.Start(t, topproc.Config{CallTimeout: 60 * time.Second, SettleTime: 120 * time.Second, Lease: 90 * time.Second, InventoryEvery: time.Second, DiffEvery: time.Minute})
