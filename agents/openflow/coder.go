@@ -25,6 +25,7 @@ type coder struct {
 	err     error
 }
 
+// fail keeps the first error; nil is none.
 func (c *coder) fail(err error) {
 	if c.err == nil {
 		c.err = err
@@ -164,15 +165,9 @@ func (c *coder) sized(at, align int, padded bool, code func(c *coder)) {
 	if part.err == nil && len(part.b) > 0 {
 		part.fail(ErrLong)
 	}
-	c.fail2(part.err)
+	c.fail(part.err)
 	if !padded {
 		c.pad((size+align-1)/align*align - size)
-	}
-}
-
-func (c *coder) fail2(err error) {
-	if err != nil {
-		c.fail(err)
 	}
 }
 

@@ -181,7 +181,7 @@ func (m *PacketOut) code(c *coder) {
 	} else {
 		part := &coder{b: c.take(int(size)), reading: true}
 		codeActions(part, &m.Actions)
-		c.fail2(part.err)
+		c.fail(part.err)
 	}
 	c.rest(&m.Data)
 }

@@ -141,7 +141,7 @@ func (x *MatchField) code(c *coder) {
 func (m *Match) fields(c *coder) {
 	list(c, (*[]MatchField)(m), func(c *coder, x *MatchField) { x.code(c) })
 	if c.reading && c.err == nil {
-		c.fail2(m.check())
+		c.fail(m.check())
 	}
 }
 

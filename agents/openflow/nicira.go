@@ -217,7 +217,7 @@ func inner(c *coder, xid *uint32, m Message) Message {
 	if !c.reading {
 		var err error
 		c.b, err = Append(c.b, *xid, m)
-		c.fail2(err)
+		c.fail(err)
 		return m
 	}
 	if len(c.b) < headerSize {
@@ -234,7 +234,7 @@ func inner(c *coder, xid *uint32, m Message) Message {
 	}
 	var err error
 	*xid, m, err = Decode(raw)
-	c.fail2(err)
+	c.fail(err)
 	c.skip(len(c.b))
 	return m
 }
@@ -270,14 +270,9 @@ func (m *RoleStatus) code(c *coder) {
 	c.u8(&m.Reason)
 	c.skip(3)
 	c.u64(&m.Generation)
-	c.skip(len(c.b) * btoi(c.reading)) // properties
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
+	if c.reading {
+		c.take(len(c.b)) // properties
 	}
-	return 0
 }
 
 func (m *RequestForward) code(c *coder)    { m.Message = inner(c, &m.XID, m.Message) }
