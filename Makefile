@@ -19,6 +19,8 @@ MAKEFLAGS   += --no-print-directory
 # ---------------------------------------------------------------- pinned tools, installed into .tools/
 GOLANGCI_LINT_VERSION := v2.15.0
 GOIMPORTS_VERSION     := v0.52.0
+PROTOC_GEN_GO_VERSION := v1.36.12
+PROTOC_GEN_GRPC_VERSION := v1.6.2
 TOOLS         := $(CURDIR)/.tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 GOIMPORTS     := $(TOOLS)/goimports-$(GOIMPORTS_VERSION)
@@ -37,6 +39,8 @@ PKG    := ./...
 OUT    := .test
 BIN    := bin
 COUNTS := $(TOOLS)/counts
+PROTOC_GEN_GO   := $(TOOLS)/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
+PROTOC_GEN_GRPC := $(TOOLS)/protoc-gen-go-grpc-$(PROTOC_GEN_GRPC_VERSION)
 # What exists in the tree.
 HAS_TOP   := $(wildcard cmd/headwater/*.go)
 HAS_AGENT := $(wildcard cmd/headwater-agent/*.go)
@@ -128,8 +132,10 @@ ifneq ($(HAS_BENCH),)
 endif
 
 # ---------------------------------------------------------------- generated files
-generate: tools
-	go generate $(PKG)
+# protoc is Debian's protobuf-compiler; the release numbers that it and its plugins write into a file's head are those pinned here.
+generate: tools $(PROTOC_GEN_GO) $(PROTOC_GEN_GRPC)
+	@integration/install --quiet protobuf
+	PROTOC_GEN_GO=$(PROTOC_GEN_GO) PROTOC_GEN_GRPC=$(PROTOC_GEN_GRPC) go generate $(PKG)
 
 # Fails when the committed generated files are not what generate makes.
 .PHONY: generated
@@ -147,6 +153,14 @@ $(GOLANGCI_LINT):
 $(GOIMPORTS):
 	@mkdir -p $(TOOLS)/tmp-imports && CGO_ENABLED=0 GOBIN=$(TOOLS)/tmp-imports go install golang.org/x/tools/cmd/goimports@$(GOIMPORTS_VERSION)
 	@mv $(TOOLS)/tmp-imports/goimports $@ && rmdir $(TOOLS)/tmp-imports
+
+$(PROTOC_GEN_GO):
+	@mkdir -p $(TOOLS)/tmp-pb && CGO_ENABLED=0 GOBIN=$(TOOLS)/tmp-pb go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+	@mv $(TOOLS)/tmp-pb/protoc-gen-go $@ && rmdir $(TOOLS)/tmp-pb
+
+$(PROTOC_GEN_GRPC):
+	@mkdir -p $(TOOLS)/tmp-grpc && CGO_ENABLED=0 GOBIN=$(TOOLS)/tmp-grpc go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GRPC_VERSION)
+	@mv $(TOOLS)/tmp-grpc/protoc-gen-go-grpc $@ && rmdir $(TOOLS)/tmp-grpc
 
 # Ours; rebuilt when its source changes.
 $(COUNTS): $(wildcard integration/counts/*.go)

@@ -1,0 +1,65 @@
+package state
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/headwater-cloud/headwater/agents/api"
+)
+
+// Whoever writes a state by hand learns all that is wrong with an object at once, by the names of its fields.
+func TestParseNamesEveryFault(t *testing.T) {
+	t.Parallel()
+	_, err := Parse(&api.Object{Kind: &api.Object_Port{Port: &api.Port{
+		Id: "p 1", Key: 1 << 21, Network: "net", Mac: "01:00:5e:00:00:01", FixedIps: []*api.FixedIP{{Address: "10.0.0"}},
+	}}})
+	if err == nil {
+		t.Fatal("a port with five faults was taken")
+	}
+	for _, want := range []string{"port p 1", "id:", "key: 2097152", "mac: 01:00:5e:00:00:01", "fixed_ips:"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not say %q", err, want)
+		}
+	}
+	if _, err := Parse(&api.Object{}); !errors.Is(err, ErrUnknownKind) {
+		t.Errorf("an object of no kind: %v, want ErrUnknownKind", err)
+	}
+}
+
+func TestStoreLists(t *testing.T) {
+	t.Parallel()
+	s := NewStore()
+	port := func(id, network, host string) *Port { return &Port{ID: id, Key: 7, Network: network, Host: host} }
+	s.Apply([]Object{port("a", "n1", "h1"), port("b", "n1", "h2")}, nil)
+	changes := s.Apply([]Object{port("a", "n2", "h1")}, []Ref{{KindPort, "b"}, {KindPort, "none"}})
+	if len(changes) != 2 || changes[0].Old == nil || changes[0].New == nil || changes[1].New != nil {
+		t.Fatalf("changes %+v, want a changed and b gone", changes)
+	}
+	if got, want := changes[0].Touched(), []Index{{ListPortsOfNetwork, "n1"}, {ListPortsOfNetwork, "n2"}}; !slices.Equal(got, want) {
+		t.Errorf("touched %v, want %v", got, want)
+	}
+	s.Read(func(v *View) {
+		if got := v.IDs(Index{ListPortsOfNetwork, "n1"}); len(got) != 0 {
+			t.Errorf("ports of n1: %v, want none", got)
+		}
+		if got := All[*Port](v, Index{ListPortsOfNetwork, "n2"}); len(got) != 1 || got[0].ID != "a" {
+			t.Errorf("ports of n2: %v, want a", got)
+		}
+		if Find[*Port](v, "b") != nil || v.ByKey(KindPort, 7) == nil {
+			t.Error("b is still there, or a is not found by its key")
+		}
+	})
+	if again := s.Replace([]Object{port("c", "n1", "")}, false); len(again) != 2 {
+		t.Errorf("replacing a by c changed %+v, want two", again)
+	}
+}
+
+func TestEUI64(t *testing.T) {
+	t.Parallel()
+	m, err := ParseMAC("fa:16:3e:00:00:01")
+	if err != nil || m.LinkLocal().String() != "fe80::f816:3eff:fe00:1" || m.String() != "fa:16:3e:00:00:01" {
+		t.Errorf("%v %v %v", m, m.LinkLocal(), err)
+	}
+}

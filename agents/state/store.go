@@ -1,0 +1,312 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// Change is one object that is made, changed or gone. Old and New are nil where there is none; never both.
+type Change struct {
+	Ref      Ref
+	Old, New Object
+}
+
+// Index names a list of objects that have something in common, such as the ports of a network. A list changes when an object enters or leaves it.
+type Index struct {
+	List List
+	ID   string
+}
+
+// List is what the objects of an index have in common.
+type List uint8
+
+// The lists. Each says what its ID is.
+const (
+	ListAll                List = iota // all of a kind; Kind.String()
+	ListPortsOfNetwork                 // network
+	ListPortsOfHost                    // host: plugged there now, or after their migration
+	ListPortsOfGroup                   // security group
+	ListSubports                       // parent port
+	ListSubnetsOfNetwork               // network
+	ListRoutersOfNetwork               // network: with an interface there, or their gateway
+	ListFloatingOfPort                 // port
+	ListFloatingOfRouter               // router
+	ListFloatingOfNetwork              // external network
+	ListPartsOfSet                     // address set
+	ListGroupsOfSet                    // address set: security groups with a rule that names it
+	ListSnatOfNetwork                  // external network
+	ListNeighborsOfNetwork             // network
+	ListNetworksOfPhysical             // physical network
+	ListHostsOfSite                    // site
+)
+
+// indexesOf are the lists that an object is in. The order does not matter; none stands twice.
+func indexesOf(o Object) []Index {
+	out := []Index{{ListAll, o.Ref().Kind.String()}}
+	add := func(l List, id string) {
+		if x := (Index{l, id}); id != "" && !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	switch o := o.(type) {
+	case *Host:
+		add(ListHostsOfSite, o.Site)
+	case *Network:
+		add(ListNetworksOfPhysical, o.Physical)
+	case *Subnet:
+		add(ListSubnetsOfNetwork, o.Network)
+	case *Port:
+		add(ListPortsOfNetwork, o.Network)
+		add(ListPortsOfHost, o.Host)
+		add(ListPortsOfHost, o.NextHost)
+		add(ListSubports, o.Parent)
+		for _, g := range o.SecurityGroups {
+			add(ListPortsOfGroup, g)
+		}
+	case *Router:
+		for _, i := range o.Interfaces {
+			add(ListRoutersOfNetwork, i.Network)
+		}
+		if o.Gateway != nil {
+			add(ListRoutersOfNetwork, o.Gateway.Network)
+		}
+	case *FloatingIP:
+		add(ListFloatingOfPort, o.Port)
+		add(ListFloatingOfRouter, o.Router)
+		add(ListFloatingOfNetwork, o.Network)
+	case *SecurityGroup:
+		for _, r := range o.Rules {
+			add(ListGroupsOfSet, r.RemoteSet)
+		}
+	case *AddressSet:
+		add(ListPartsOfSet, o.Set)
+	case *SnatAddress:
+		add(ListSnatOfNetwork, o.Network)
+	case *Neighbor:
+		add(ListNeighborsOfNetwork, o.Network)
+	}
+	return out
+}
+
+// Store holds the objects and the lists that they are in. Its methods may be called at the same time; what Read hands out holds
+// as long as the function that got it runs.
+type Store struct {
+	mu   sync.RWMutex // guards the fields below
+	view View
+}
+
+// View is the store at one moment.
+type View struct {
+	objects map[Ref]Object
+	lists   map[Index]map[string]struct{}
+	keys    map[keyOf]string
+}
+
+type keyOf struct {
+	kind Kind
+	key  uint32
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{view: View{objects: map[Ref]Object{}, lists: map[Index]map[string]struct{}{}, keys: map[keyOf]string{}}}
+}
+
+// Read calls f with all that is there. f must not call the store.
+func (s *Store) Read(f func(*View)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f(&s.view)
+}
+
+// Apply makes and changes the objects of set and takes those of gone away, at once, and returns what has changed, in the order of Ref.Compare.
+// Both may name an object: then set holds. It is idempotent.
+func (s *Store) Apply(set []Object, gone []Ref) []Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changes := map[Ref]Change{}
+	for _, r := range gone {
+		if old := s.view.objects[r]; old != nil {
+			s.view.remove(old)
+			changes[r] = Change{r, old, nil}
+		}
+	}
+	for _, o := range set {
+		r := o.Ref()
+		c, ok := changes[r]
+		if !ok {
+			c = Change{Ref: r, Old: s.view.objects[r]}
+		}
+		if now := s.view.objects[r]; now != nil {
+			s.view.remove(now)
+		}
+		s.view.add(o)
+		c.New = o
+		changes[r] = c
+	}
+	out := make([]Change, 0, len(changes))
+	for _, c := range changes {
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b Change) int { return a.Ref.Compare(b.Ref) })
+	return out
+}
+
+// Replace makes the store hold exactly the objects of set, of the kinds below Plug or from it on (local), and returns what has changed.
+func (s *Store) Replace(set []Object, local bool) []Change {
+	var gone []Ref
+	s.Read(func(v *View) {
+		for r := range v.objects {
+			if r.Kind >= KindPlug == local {
+				gone = append(gone, r)
+			}
+		}
+	})
+	return s.Apply(set, gone)
+}
+
+func (v *View) add(o Object) {
+	r := o.Ref()
+	v.objects[r] = o
+	for _, x := range indexesOf(o) {
+		if v.lists[x] == nil {
+			v.lists[x] = map[string]struct{}{}
+		}
+		v.lists[x][r.ID] = struct{}{}
+	}
+	if k := keyed(o); k != 0 {
+		v.keys[keyOf{r.Kind, k}] = r.ID
+	}
+}
+
+func (v *View) remove(o Object) {
+	r := o.Ref()
+	delete(v.objects, r)
+	for _, x := range indexesOf(o) {
+		delete(v.lists[x], r.ID)
+		if len(v.lists[x]) == 0 {
+			delete(v.lists, x)
+		}
+	}
+	if k := (keyOf{r.Kind, keyed(o)}); v.keys[k] == r.ID {
+		delete(v.keys, k)
+	}
+}
+
+func keyed(o Object) uint32 {
+	switch o := o.(type) {
+	case *Host:
+		return o.Key
+	case *Network:
+		return o.Key
+	case *Port:
+		return o.Key
+	case *Router:
+		return o.Key
+	}
+	return 0
+}
+
+// Get returns an object, or nil.
+func (v *View) Get(r Ref) Object { return v.objects[r] }
+
+// Len is the number of objects.
+func (v *View) Len() int { return len(v.objects) }
+
+// IDs are the ids of a list, sorted.
+func (v *View) IDs(x Index) []string {
+	out := make([]string, 0, len(v.lists[x]))
+	for id := range v.lists[x] {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// ByKey returns the object of a kind that has a key, or nil.
+func (v *View) ByKey(k Kind, key uint32) Object { return v.objects[Ref{k, v.keys[keyOf{k, key}]}] }
+
+// Find returns the object of a reference as its type, or nil: Find[*Port](v, id).
+func Find[T Object](v *View, id string) T {
+	var zero T
+	o, _ := v.objects[Ref{kindOf[T](), id}].(T)
+	if any(o) == nil {
+		return zero
+	}
+	return o
+}
+
+// All are the objects of a list, sorted by id: All[*Port](v, Index{ListPortsOfNetwork, id}).
+func All[T Object](v *View, x Index) []T {
+	ids := v.IDs(x)
+	out := make([]T, 0, len(ids))
+	for _, id := range ids {
+		if o, ok := v.objects[Ref{kindOf[T](), id}].(T); ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func kindOf[T Object]() Kind {
+	var zero T
+	switch any(zero).(type) {
+	case *Host:
+		return KindHost
+	case *Network:
+		return KindNetwork
+	case *Subnet:
+		return KindSubnet
+	case *Port:
+		return KindPort
+	case *Router:
+		return KindRouter
+	case *FloatingIP:
+		return KindFloatingIP
+	case *SecurityGroup:
+		return KindSecurityGroup
+	case *AddressSet:
+		return KindAddressSet
+	case *SnatAddress:
+		return KindSnatAddress
+	case *Neighbor:
+		return KindNeighbor
+	case *Plug:
+		return KindPlug
+	case *Uplink:
+		return KindUplink
+	case *Tunnel:
+		return KindTunnel
+	case *Zone:
+		return KindZone
+	}
+	return 0
+}
+
+// KindOf is the kind of a type of objects.
+func KindOf[T Object]() Kind { return kindOf[T]() }
+
+// Touched are the lists whose members a change has changed.
+func (c Change) Touched() []Index {
+	var old, now []Index
+	if c.Old != nil {
+		old = indexesOf(c.Old)
+	}
+	if c.New != nil {
+		now = indexesOf(c.New)
+	}
+	var out []Index
+	for _, x := range old {
+		if !slices.Contains(now, x) {
+			out = append(out, x)
+		}
+	}
+	for _, x := range now {
+		if !slices.Contains(old, x) {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(a, b Index) int { return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.ID, b.ID)) })
+	return out
+}
