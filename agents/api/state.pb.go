@@ -1715,7 +1715,7 @@ func (x *QoS) GetDscpPlusOne() uint32 {
 // DHCPOption is an option that the port's owner chose; of the same code, it takes the place of ours.
 type DHCPOption struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // RFC 2132 or, with v6, RFC 8415
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // RFC 2132 or, with v6, RFC 8415; 255 of IPv4: the next server's address in the header (siaddr)
 	V6            bool                   `protobuf:"varint,2,opt,name=v6,proto3" json:"v6,omitempty"`
 	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"` // in the words of Neutron's extra_dhcp_opts: addresses, numbers or text, as the option wants
 	unknownFields protoimpl.UnknownFields

@@ -273,7 +273,7 @@ func (p *parser) port(m *api.Port) *Port {
 		out.AllowedPairs = append(out.AllowedPairs, pair)
 	}
 	for _, o := range m.GetDhcpOptions() {
-		high := uint32(254)
+		high := uint32(255)
 		if o.GetV6() {
 			high = math.MaxUint16
 		}
