@@ -1,12 +1,16 @@
 package openflow
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Action is what a flow or a bucket does with a packet. The actions are the pointers to the structs of this package; those that are not
 // known are an *OtherAction.
 type Action interface {
 	code(c *coder)
 	kind() actionKind
+	text(p *printer)
 }
 
 // actionKind is an action's number: its type, and for an extension its vendor and subtype.
@@ -38,7 +42,12 @@ var actions = func() map[actionKind]func() Action {
 		func() Action { return new(Controller) }, func() Action { return new(Push) }, func() Action { return new(Pop) },
 		func() Action { return new(Sample) }, func() Action { return new(Conjunction) }, func() Action { return new(CT) },
 		func() Action { return new(NAT) }, func() Action { return new(OutputTrunc) }, func() Action { return new(Clone) },
-		func() Action { return new(CTClear) }, func() Action { return new(CheckPktLarger) },
+		func() Action { return new(CTClear) }, func() Action { return new(CheckPktLarger) }, func() Action { return new(DeleteField) },
+		func() Action { return new(ResubmitPort) }, func() Action { return new(SetTunnel) }, func() Action { return &SetTunnel{Wide: true} },
+		func() Action { return new(FinTimeout) }, func() Action { return new(Multipath) }, func() Action { return new(MemberChoice) },
+		func() Action { return &MemberChoice{To: Whole(Reg0)} }, func() Action { return &OutputReg{Long: true} },
+		func() Action { return &Learn{Limit: 1} }, func() Action { return &Controller{Short: true} },
+		func() Action { return &Sample{Port: NoPort} }, func() Action { return &Sample{Direction: 1} },
 	} {
 		m[make().kind()] = make
 	}
@@ -64,14 +73,23 @@ func codeAction(c *coder, a *Action) {
 		c.u32(&k.vendor)
 		c.u16(&k.subtype)
 	}
-	if c.reading && c.err == nil {
-		if make := actions[k]; make != nil {
-			*a = make()
-		} else {
-			*a = &OtherAction{Type: k.kind, Vendor: k.vendor, Subtype: k.subtype}
+	if !c.reading || c.err != nil {
+		if c.err == nil {
+			(*a).code(c)
 		}
+		return
 	}
-	if c.err == nil {
+	body, other := c.b, func() { *a = &OtherAction{Type: k.kind, Vendor: k.vendor, Subtype: k.subtype} }
+	if make := actions[k]; make != nil {
+		*a = make()
+	} else {
+		other()
+	}
+	(*a).code(c)
+	// An action on a field that is not known must not hide the flow that has it, which may be another program's.
+	if errors.Is(c.err, ErrType) {
+		c.err, c.b = nil, body
+		other()
 		(*a).code(c)
 	}
 }
@@ -87,6 +105,8 @@ const (
 	PortController = 0xfffffffd
 	PortLocal      = 0xfffffffe
 	PortAny        = 0xffffffff
+
+	NoPort = 0xffff // none, where an action of Open vSwitch has 16 bits for a port
 )
 
 // Output sends the packet to a port. MaxLen is the number of bytes that the controller gets, where the port is that.
@@ -175,6 +195,54 @@ func (a *Resubmit) kind() actionKind {
 }
 func (a *Resubmit) code(c *coder) { c.u16(&a.InPort); c.u8(&a.Table); c.skip(3) }
 
+// ResubmitPort is Resubmit to the table in which it stands, with another input port.
+type ResubmitPort struct{ InPort uint16 }
+
+func (*ResubmitPort) kind() actionKind { return nx(1) }
+func (a *ResubmitPort) code(c *coder)  { c.u16(&a.InPort); c.skip(4) }
+
+// SetTunnel sets the tunnel's key. It is an older form of SetField, which Open vSwitch prefers.
+type SetTunnel struct {
+	ID   uint64
+	Wide bool // the form for 64 bits
+}
+
+func (a *SetTunnel) kind() actionKind {
+	if a.Wide {
+		return nx(9)
+	}
+	return nx(2)
+}
+
+func (a *SetTunnel) code(c *coder) {
+	if a.Wide {
+		c.skip(6)
+		c.u64(&a.ID)
+		return
+	}
+	id := uint32(a.ID) //nolint:gosec // checked below
+	if !c.reading && a.ID>>32 != 0 {
+		c.fail(fmt.Errorf("%w: tunnel key %#x in 32 bits", ErrValue, a.ID))
+	}
+	c.skip(2)
+	c.u32(&id)
+	if c.reading {
+		a.ID = uint64(id)
+	}
+}
+
+// FinTimeout shortens the flow's own timeouts, in seconds, when a TCP connection ends.
+type FinTimeout struct{ Idle, Hard uint16 }
+
+func (*FinTimeout) kind() actionKind { return nx(19) }
+func (a *FinTimeout) code(c *coder)  { c.u16(&a.Idle); c.u16(&a.Hard); c.skip(2) }
+
+// DeleteField takes a tunnel's option away.
+type DeleteField struct{ Field FieldID }
+
+func (*DeleteField) kind() actionKind { return nx(50) }
+func (a *DeleteField) code(c *coder)  { a.Field.code(c); c.skip(10) }
+
 // Part is some bits of a field: N of them, from the bit From on, bit 0 being the lowest.
 type Part struct {
 	Field FieldID
@@ -252,7 +320,7 @@ func (a *Load) code(c *coder) {
 	}
 }
 
-// LoadMasked sets the bits of a mask in a field. Open vSwitch writes Load instead, see Set.
+// LoadMasked sets the bits of a mask in a field. Open vSwitch writes Load instead but for a tunnel's options, see Set.
 type LoadMasked struct {
 	Field       FieldID
 	Value, Mask Value
@@ -260,7 +328,6 @@ type LoadMasked struct {
 
 func (*LoadMasked) kind() actionKind { return nx(33) }
 func (a *LoadMasked) code(c *coder) {
-	c.skip(6)
 	x := MatchField{Field: a.Field, Value: a.Value, Mask: a.Mask}
 	x.code(c)
 	if c.reading && c.err == nil {
@@ -271,11 +338,15 @@ func (a *LoadMasked) code(c *coder) {
 	}
 }
 
-// Set returns the actions that set the bits of a mask in a field, in the form in which Open vSwitch itself writes them: one Load for each run of bits.
+// Set returns the actions that set the bits of a mask in a field, in the form in which Open vSwitch itself writes them: one Load for each run of bits,
+// or, of a tunnel's option, a LoadMasked.
 func Set(f FieldID, v, mask Value) []Action {
 	mask = mask.And(Ones(f.Bits()))
 	if mask == Ones(f.Bits()) {
 		return []Action{&SetField{f, v.And(mask)}}
+	}
+	if f.option() {
+		return []Action{&LoadMasked{f, v.And(mask), mask}}
 	}
 	var out []Action
 	for !mask.IsZero() {
@@ -299,13 +370,25 @@ func (a *Note) code(c *coder)  { c.rest(&a.Data) }
 type OutputReg struct {
 	From   Part
 	MaxLen uint16
+	Long   bool // the form that has room for longer headers of fields
 }
 
-func (*OutputReg) kind() actionKind { return nx(15) }
+func (a *OutputReg) kind() actionKind {
+	if a.Long {
+		return nx(32)
+	}
+	return nx(15)
+}
+
 func (a *OutputReg) code(c *coder) {
 	a.From.narrow(c)
-	a.From.Field.code(c)
-	c.u16(&a.MaxLen)
+	if a.Long {
+		c.u16(&a.MaxLen)
+		a.From.Field.code(c)
+	} else {
+		a.From.Field.code(c)
+		c.u16(&a.MaxLen)
+	}
 	c.skip(6)
 	a.From.check(c)
 }
@@ -355,22 +438,37 @@ func (p *Part) stack(c *coder) {
 	p.check(c)
 }
 
-// Sample sends one in 65,535/Probability packets to a Flow_Sample_Collector_Set.
+// Sample sends Probability of 65,535 packets to a Flow_Sample_Collector_Set.
 type Sample struct {
 	Probability  uint16
 	CollectorSet uint32
 	Domain       uint32
 	Point        uint32
-	Port         uint16
-	Direction    uint8 // 0: by the port, 1: in, 2: out
+	Port         uint16 // of which egress or ingress is told; NoPort: none
+	Direction    uint8  // 0: by the port, 1: in, 2: out
 }
 
-func (*Sample) kind() actionKind { return nx(41) }
+// There are three forms; Open vSwitch writes the shortest that has room.
+func (a *Sample) kind() actionKind {
+	switch {
+	case a.Direction != 0:
+		return nx(41)
+	case a.Port != NoPort:
+		return nx(38)
+	default:
+		return nx(29)
+	}
+}
+
 func (a *Sample) code(c *coder) {
+	short := a.kind() == nx(29)
 	c.u16(&a.Probability)
 	c.u32(&a.CollectorSet)
 	c.u32(&a.Domain)
 	c.u32(&a.Point)
+	if short {
+		return
+	}
 	c.u16(&a.Port)
 	c.u8(&a.Direction)
 	c.skip(5)

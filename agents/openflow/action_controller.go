@@ -18,12 +18,25 @@ type Controller struct {
 	UserData []byte
 	Pause    bool
 	Meter    uint32 // 0: none
+	Short    bool   // the older form, which has no room for UserData, Pause and Meter
 }
 
-func (*Controller) kind() actionKind { return nx(37) }
+func (a *Controller) kind() actionKind {
+	if a.Short {
+		return nx(20)
+	}
+	return nx(37)
+}
 
 // The properties of controller2 (nicira-ext.h, NXAC2PT).
 func (a *Controller) code(c *coder) {
+	if a.Short {
+		c.u16(&a.MaxLen)
+		c.u16(&a.ID)
+		c.u8(&a.Reason)
+		c.skip(1)
+		return
+	}
 	c.skip(6)
 	props := []property{
 		{0, a.MaxLen != NoLimit, func(c *coder) { c.u16(&a.MaxLen); c.skip(2) }},

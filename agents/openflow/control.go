@@ -269,3 +269,43 @@ func (m *PortMod) code(c *coder) {
 	c.u32(&m.Advertise)
 	c.skip(4)
 }
+
+type (
+	// QueueConfigRequest asks for the queues of a port.
+	QueueConfigRequest struct{ Port uint32 }
+	// QueueConfigReply is the queues of a port.
+	QueueConfigReply struct {
+		Port   uint32
+		Queues []QueueConfig
+	}
+	// QueueConfig is a queue; its rates are in tenths of a percent of the port's, and those above 1,000 are not known.
+	QueueConfig struct {
+		Queue, Port uint32
+		Properties  []QueueProperty
+	}
+	// QueueProperty is a rate: Kind 1 is the least that the queue gets, 2 the most.
+	QueueProperty struct {
+		Kind uint16
+		Rate uint16
+	}
+)
+
+func (*QueueConfigRequest) kind() messageKind { return plain(22) }
+func (*QueueConfigReply) kind() messageKind   { return plain(23) }
+
+func (m *QueueConfigRequest) code(c *coder) { c.u32(&m.Port); c.skip(4) }
+func (m *QueueConfigReply) code(c *coder) {
+	c.u32(&m.Port)
+	c.skip(4)
+	list(c, &m.Queues, func(c *coder, q *QueueConfig) {
+		c.sized(8, 1, true, func(c *coder) {
+			c.u32(&q.Queue)
+			c.u32(&q.Port)
+			c.length()
+			c.skip(6)
+			list(c, &q.Properties, func(c *coder, p *QueueProperty) {
+				c.sized(2, 1, true, func(c *coder) { c.u16(&p.Kind); c.length(); c.skip(4); c.u16(&p.Rate); c.skip(6) })
+			})
+		})
+	})
+}

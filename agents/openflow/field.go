@@ -6,8 +6,9 @@ import (
 	"math/bits"
 )
 
-// FieldID names a field of a packet or of its metadata.
-type FieldID uint8
+// FieldID names a field of a packet or of its metadata. The options of a tunnel have more than one size each, see TunMetadata; every other field
+// is one of the constants.
+type FieldID uint16
 
 // The fields, in the order in which Open vSwitch writes a match (nx-match.c, nx_put_raw).
 const (
@@ -60,7 +61,8 @@ const (
 	TunDst
 	TunIPv6Src
 	TunIPv6Dst
-	Reg0
+	tunMetadata                     // the first of 64
+	Reg0        FieldID = iota + 63 // behind the others
 	Reg1
 	Reg2
 	Reg3
@@ -129,7 +131,8 @@ const (
 )
 
 type fieldInfo struct {
-	name  string // as ovs-ofctl writes it
+	name  string // in a condition, and in set_field
+	long  string // in a part of the field, before its bits
 	class uint16
 	num   uint8
 	bits  int
@@ -148,103 +151,105 @@ const (
 	ipv6
 	port
 	stateFlags
+	tcpFlags
+	tunnelFlags
 	fragment
 )
 
 // fields describes each field: meta-flow.h of Open vSwitch 3.1.
 var fields = [fieldCount]fieldInfo{
-	PacketType:    {"packet_type", classOXM, 44, 32, wholly, hexadecimal},
-	DPHash:        {"dp_hash", classNXM1, 35, 32, bitwise, hexadecimal},
-	RecircID:      {"recirc_id", classNXM1, 36, 32, wholly, hexadecimal},
-	ConjID:        {"conj_id", classNXM1, 37, 32, wholly, decimal},
-	InPort:        {"in_port", classOXM, 0, 32, wholly, port},
-	ActsetOutput:  {"actset_output", classExp, 43, 32, wholly, port},
-	EthSrc:        {"eth_src", classOXM, 4, 48, bitwise, mac},
-	EthDst:        {"eth_dst", classOXM, 3, 48, bitwise, mac},
-	EthType:       {"eth_type", classOXM, 5, 16, wholly, hexadecimal},
-	VLANVID:       {"vlan_vid", classOXM, 6, 13, bitwise, hexadecimal},
-	VLANPCP:       {"vlan_pcp", classOXM, 7, 3, wholly, decimal},
-	IPv4Src:       {"ip_src", classOXM, 11, 32, bitwise, ipv4},
-	IPv4Dst:       {"ip_dst", classOXM, 12, 32, bitwise, ipv4},
-	IPv6Src:       {"ipv6_src", classOXM, 26, 128, bitwise, ipv6},
-	IPv6Dst:       {"ipv6_dst", classOXM, 27, 128, bitwise, ipv6},
-	IPFrag:        {"ip_frag", classNXM1, 26, 2, bitwise, fragment},
-	IPDSCP:        {"ip_dscp", classOXM, 8, 6, wholly, decimal},
-	IPECN:         {"nw_ecn", classOXM, 9, 2, wholly, decimal},
-	IPTTL:         {"nw_ttl", classNXM1, 29, 8, wholly, decimal},
-	IPv6Label:     {"ipv6_label", classOXM, 28, 20, bitwise, hexadecimal},
-	IPProto:       {"nw_proto", classOXM, 10, 8, wholly, decimal},
-	TCPSrc:        {"tcp_src", classOXM, 13, 16, bitwise, decimal},
-	TCPDst:        {"tcp_dst", classOXM, 14, 16, bitwise, decimal},
-	TCPFlags:      {"tcp_flags", classExp, 42, 12, bitwise, hexadecimal},
-	UDPSrc:        {"udp_src", classOXM, 15, 16, bitwise, decimal},
-	UDPDst:        {"udp_dst", classOXM, 16, 16, bitwise, decimal},
-	SCTPSrc:       {"sctp_src", classOXM, 17, 16, bitwise, decimal},
-	SCTPDst:       {"sctp_dst", classOXM, 18, 16, bitwise, decimal},
-	ICMPv4Type:    {"icmp_type", classOXM, 19, 8, wholly, decimal},
-	ICMPv4Code:    {"icmp_code", classOXM, 20, 8, wholly, decimal},
-	ICMPv6Type:    {"icmpv6_type", classOXM, 29, 8, wholly, decimal},
-	ICMPv6Code:    {"icmpv6_code", classOXM, 30, 8, wholly, decimal},
-	NDReserved:    {"nd_reserved", classNXOXM, 1, 32, wholly, decimal},
-	NDTarget:      {"nd_target", classOXM, 31, 128, bitwise, ipv6},
-	NDOptionsType: {"nd_options_type", classNXOXM, 2, 8, wholly, decimal},
-	NDSLL:         {"nd_sll", classOXM, 32, 48, bitwise, mac},
-	NDTLL:         {"nd_tll", classOXM, 33, 48, bitwise, mac},
-	ARPOp:         {"arp_op", classOXM, 21, 16, wholly, decimal},
-	ARPSPA:        {"arp_spa", classOXM, 22, 32, bitwise, ipv4},
-	ARPTPA:        {"arp_tpa", classOXM, 23, 32, bitwise, ipv4},
-	ARPSHA:        {"arp_sha", classOXM, 24, 48, bitwise, mac},
-	ARPTHA:        {"arp_tha", classOXM, 25, 48, bitwise, mac},
-	TunID:         {"tun_id", classOXM, 38, 64, bitwise, hexadecimal},
-	TunFlags:      {"tun_flags", classNXM1, 104, 16, bitwise, hexadecimal},
-	TunSrc:        {"tun_src", classNXM1, 31, 32, bitwise, ipv4},
-	TunDst:        {"tun_dst", classNXM1, 32, 32, bitwise, ipv4},
-	TunIPv6Src:    {"tun_ipv6_src", classNXM1, 109, 128, bitwise, ipv6},
-	TunIPv6Dst:    {"tun_ipv6_dst", classNXM1, 110, 128, bitwise, ipv6},
-	Reg0:          {"reg0", classNXM1, 0, 32, bitwise, hexadecimal},
-	Reg1:          {"reg1", classNXM1, 1, 32, bitwise, hexadecimal},
-	Reg2:          {"reg2", classNXM1, 2, 32, bitwise, hexadecimal},
-	Reg3:          {"reg3", classNXM1, 3, 32, bitwise, hexadecimal},
-	Reg4:          {"reg4", classNXM1, 4, 32, bitwise, hexadecimal},
-	Reg5:          {"reg5", classNXM1, 5, 32, bitwise, hexadecimal},
-	Reg6:          {"reg6", classNXM1, 6, 32, bitwise, hexadecimal},
-	Reg7:          {"reg7", classNXM1, 7, 32, bitwise, hexadecimal},
-	Reg8:          {"reg8", classNXM1, 8, 32, bitwise, hexadecimal},
-	Reg9:          {"reg9", classNXM1, 9, 32, bitwise, hexadecimal},
-	Reg10:         {"reg10", classNXM1, 10, 32, bitwise, hexadecimal},
-	Reg11:         {"reg11", classNXM1, 11, 32, bitwise, hexadecimal},
-	Reg12:         {"reg12", classNXM1, 12, 32, bitwise, hexadecimal},
-	Reg13:         {"reg13", classNXM1, 13, 32, bitwise, hexadecimal},
-	Reg14:         {"reg14", classNXM1, 14, 32, bitwise, hexadecimal},
-	Reg15:         {"reg15", classNXM1, 15, 32, bitwise, hexadecimal},
-	PktMark:       {"pkt_mark", classNXM1, 33, 32, bitwise, hexadecimal},
-	CTState:       {"ct_state", classNXM1, 105, 32, bitwise, stateFlags},
-	CTZone:        {"ct_zone", classNXM1, 106, 16, wholly, hexadecimal},
-	CTMark:        {"ct_mark", classNXM1, 107, 32, bitwise, hexadecimal},
-	CTLabel:       {"ct_label", classNXM1, 108, 128, bitwise, hexadecimal},
-	CTNWSrc:       {"ct_nw_src", classNXM1, 120, 32, bitwise, ipv4},
-	CTIPv6Src:     {"ct_ipv6_src", classNXM1, 122, 128, bitwise, ipv6},
-	CTNWDst:       {"ct_nw_dst", classNXM1, 121, 32, bitwise, ipv4},
-	CTIPv6Dst:     {"ct_ipv6_dst", classNXM1, 123, 128, bitwise, ipv6},
-	CTNWProto:     {"ct_nw_proto", classNXM1, 119, 8, wholly, decimal},
-	CTTPSrc:       {"ct_tp_src", classNXM1, 124, 16, bitwise, decimal},
-	CTTPDst:       {"ct_tp_dst", classNXM1, 125, 16, bitwise, decimal},
-	Metadata:      {"metadata", classOXM, 2, 64, bitwise, hexadecimal},
-	XReg0:         {"xreg0", classRegs, 0, 64, bitwise, hexadecimal},
-	XReg1:         {"xreg1", classRegs, 1, 64, bitwise, hexadecimal},
-	XReg2:         {"xreg2", classRegs, 2, 64, bitwise, hexadecimal},
-	XReg3:         {"xreg3", classRegs, 3, 64, bitwise, hexadecimal},
-	XReg4:         {"xreg4", classRegs, 4, 64, bitwise, hexadecimal},
-	XReg5:         {"xreg5", classRegs, 5, 64, bitwise, hexadecimal},
-	XReg6:         {"xreg6", classRegs, 6, 64, bitwise, hexadecimal},
-	XReg7:         {"xreg7", classRegs, 7, 64, bitwise, hexadecimal},
-	XXReg0:        {"xxreg0", classNXM1, 111, 128, bitwise, hexadecimal},
-	XXReg1:        {"xxreg1", classNXM1, 112, 128, bitwise, hexadecimal},
-	XXReg2:        {"xxreg2", classNXM1, 113, 128, bitwise, hexadecimal},
-	XXReg3:        {"xxreg3", classNXM1, 114, 128, bitwise, hexadecimal},
-	NXMInPort:     {"in_port", classNXM0, 0, 16, wholly, port},
-	NXMVLANTCI:    {"vlan_tci", classNXM0, 4, 16, bitwise, hexadecimal},
-	NXMDSCP:       {"nw_tos", classNXM0, 5, 8, wholly, decimal},
+	PacketType:    {"packet_type", "OXM_OF_PACKET_TYPE", classOXM, 44, 32, wholly, hexadecimal},
+	DPHash:        {"dp_hash", "NXM_NX_DP_HASH", classNXM1, 35, 32, bitwise, hexadecimal},
+	RecircID:      {"recirc_id", "NXM_NX_RECIRC_ID", classNXM1, 36, 32, wholly, hexadecimal},
+	ConjID:        {"conj_id", "NXM_NX_CONJ_ID", classNXM1, 37, 32, wholly, decimal},
+	InPort:        {"in_port_oxm", "OXM_OF_IN_PORT", classOXM, 0, 32, wholly, port},
+	ActsetOutput:  {"actset_output", "ONFOXM_ET_ACTSET_OUTPUT", classExp, 43, 32, wholly, port},
+	EthSrc:        {"eth_src", "NXM_OF_ETH_SRC", classOXM, 4, 48, bitwise, mac},
+	EthDst:        {"eth_dst", "NXM_OF_ETH_DST", classOXM, 3, 48, bitwise, mac},
+	EthType:       {"eth_type", "NXM_OF_ETH_TYPE", classOXM, 5, 16, wholly, hexadecimal},
+	VLANVID:       {"vlan_vid", "OXM_OF_VLAN_VID", classOXM, 6, 13, bitwise, decimal},
+	VLANPCP:       {"vlan_pcp", "OXM_OF_VLAN_PCP", classOXM, 7, 3, wholly, decimal},
+	IPv4Src:       {"ip_src", "NXM_OF_IP_SRC", classOXM, 11, 32, bitwise, ipv4},
+	IPv4Dst:       {"ip_dst", "NXM_OF_IP_DST", classOXM, 12, 32, bitwise, ipv4},
+	IPv6Src:       {"ipv6_src", "NXM_NX_IPV6_SRC", classOXM, 26, 128, bitwise, ipv6},
+	IPv6Dst:       {"ipv6_dst", "NXM_NX_IPV6_DST", classOXM, 27, 128, bitwise, ipv6},
+	IPFrag:        {"ip_frag", "NXM_NX_IP_FRAG", classNXM1, 26, 2, bitwise, fragment},
+	IPDSCP:        {"ip_dscp", "OXM_OF_IP_DSCP", classOXM, 8, 6, wholly, decimal},
+	IPECN:         {"nw_ecn", "NXM_NX_IP_ECN", classOXM, 9, 2, wholly, decimal},
+	IPTTL:         {"nw_ttl", "NXM_NX_IP_TTL", classNXM1, 29, 8, wholly, decimal},
+	IPv6Label:     {"ipv6_label", "NXM_NX_IPV6_LABEL", classOXM, 28, 20, bitwise, hexadecimal},
+	IPProto:       {"nw_proto", "NXM_OF_IP_PROTO", classOXM, 10, 8, wholly, decimal},
+	TCPSrc:        {"tcp_src", "NXM_OF_TCP_SRC", classOXM, 13, 16, bitwise, decimal},
+	TCPDst:        {"tcp_dst", "NXM_OF_TCP_DST", classOXM, 14, 16, bitwise, decimal},
+	TCPFlags:      {"tcp_flags", "NXM_NX_TCP_FLAGS", classExp, 42, 12, bitwise, tcpFlags},
+	UDPSrc:        {"udp_src", "NXM_OF_UDP_SRC", classOXM, 15, 16, bitwise, decimal},
+	UDPDst:        {"udp_dst", "NXM_OF_UDP_DST", classOXM, 16, 16, bitwise, decimal},
+	SCTPSrc:       {"sctp_src", "OXM_OF_SCTP_SRC", classOXM, 17, 16, bitwise, decimal},
+	SCTPDst:       {"sctp_dst", "OXM_OF_SCTP_DST", classOXM, 18, 16, bitwise, decimal},
+	ICMPv4Type:    {"icmp_type", "NXM_OF_ICMP_TYPE", classOXM, 19, 8, wholly, decimal},
+	ICMPv4Code:    {"icmp_code", "NXM_OF_ICMP_CODE", classOXM, 20, 8, wholly, decimal},
+	ICMPv6Type:    {"icmpv6_type", "NXM_NX_ICMPV6_TYPE", classOXM, 29, 8, wholly, decimal},
+	ICMPv6Code:    {"icmpv6_code", "NXM_NX_ICMPV6_CODE", classOXM, 30, 8, wholly, decimal},
+	NDReserved:    {"nd_reserved", "ERICOXM_OF_ICMPV6_ND_RESERVED", classNXOXM, 1, 32, wholly, decimal},
+	NDTarget:      {"nd_target", "NXM_NX_ND_TARGET", classOXM, 31, 128, bitwise, ipv6},
+	NDOptionsType: {"nd_options_type", "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE", classNXOXM, 2, 8, wholly, decimal},
+	NDSLL:         {"nd_sll", "NXM_NX_ND_SLL", classOXM, 32, 48, bitwise, mac},
+	NDTLL:         {"nd_tll", "NXM_NX_ND_TLL", classOXM, 33, 48, bitwise, mac},
+	ARPOp:         {"arp_op", "NXM_OF_ARP_OP", classOXM, 21, 16, wholly, decimal},
+	ARPSPA:        {"arp_spa", "NXM_OF_ARP_SPA", classOXM, 22, 32, bitwise, ipv4},
+	ARPTPA:        {"arp_tpa", "NXM_OF_ARP_TPA", classOXM, 23, 32, bitwise, ipv4},
+	ARPSHA:        {"arp_sha", "NXM_NX_ARP_SHA", classOXM, 24, 48, bitwise, mac},
+	ARPTHA:        {"arp_tha", "NXM_NX_ARP_THA", classOXM, 25, 48, bitwise, mac},
+	TunID:         {"tun_id", "NXM_NX_TUN_ID", classOXM, 38, 64, bitwise, hexadecimal},
+	TunFlags:      {"tun_flags", "NXM_NX_TUN_FLAGS", classNXM1, 104, 16, bitwise, tunnelFlags},
+	TunSrc:        {"tun_src", "NXM_NX_TUN_IPV4_SRC", classNXM1, 31, 32, bitwise, ipv4},
+	TunDst:        {"tun_dst", "NXM_NX_TUN_IPV4_DST", classNXM1, 32, 32, bitwise, ipv4},
+	TunIPv6Src:    {"tun_ipv6_src", "NXM_NX_TUN_IPV6_SRC", classNXM1, 109, 128, bitwise, ipv6},
+	TunIPv6Dst:    {"tun_ipv6_dst", "NXM_NX_TUN_IPV6_DST", classNXM1, 110, 128, bitwise, ipv6},
+	Reg0:          {"reg0", "NXM_NX_REG0", classNXM1, 0, 32, bitwise, hexadecimal},
+	Reg1:          {"reg1", "NXM_NX_REG1", classNXM1, 1, 32, bitwise, hexadecimal},
+	Reg2:          {"reg2", "NXM_NX_REG2", classNXM1, 2, 32, bitwise, hexadecimal},
+	Reg3:          {"reg3", "NXM_NX_REG3", classNXM1, 3, 32, bitwise, hexadecimal},
+	Reg4:          {"reg4", "NXM_NX_REG4", classNXM1, 4, 32, bitwise, hexadecimal},
+	Reg5:          {"reg5", "NXM_NX_REG5", classNXM1, 5, 32, bitwise, hexadecimal},
+	Reg6:          {"reg6", "NXM_NX_REG6", classNXM1, 6, 32, bitwise, hexadecimal},
+	Reg7:          {"reg7", "NXM_NX_REG7", classNXM1, 7, 32, bitwise, hexadecimal},
+	Reg8:          {"reg8", "NXM_NX_REG8", classNXM1, 8, 32, bitwise, hexadecimal},
+	Reg9:          {"reg9", "NXM_NX_REG9", classNXM1, 9, 32, bitwise, hexadecimal},
+	Reg10:         {"reg10", "NXM_NX_REG10", classNXM1, 10, 32, bitwise, hexadecimal},
+	Reg11:         {"reg11", "NXM_NX_REG11", classNXM1, 11, 32, bitwise, hexadecimal},
+	Reg12:         {"reg12", "NXM_NX_REG12", classNXM1, 12, 32, bitwise, hexadecimal},
+	Reg13:         {"reg13", "NXM_NX_REG13", classNXM1, 13, 32, bitwise, hexadecimal},
+	Reg14:         {"reg14", "NXM_NX_REG14", classNXM1, 14, 32, bitwise, hexadecimal},
+	Reg15:         {"reg15", "NXM_NX_REG15", classNXM1, 15, 32, bitwise, hexadecimal},
+	PktMark:       {"pkt_mark", "NXM_NX_PKT_MARK", classNXM1, 33, 32, bitwise, hexadecimal},
+	CTState:       {"ct_state", "NXM_NX_CT_STATE", classNXM1, 105, 32, bitwise, stateFlags},
+	CTZone:        {"ct_zone", "NXM_NX_CT_ZONE", classNXM1, 106, 16, wholly, decimal},
+	CTMark:        {"ct_mark", "NXM_NX_CT_MARK", classNXM1, 107, 32, bitwise, hexadecimal},
+	CTLabel:       {"ct_label", "NXM_NX_CT_LABEL", classNXM1, 108, 128, bitwise, hexadecimal},
+	CTNWSrc:       {"ct_nw_src", "NXM_NX_CT_NW_SRC", classNXM1, 120, 32, bitwise, ipv4},
+	CTIPv6Src:     {"ct_ipv6_src", "NXM_NX_CT_IPV6_SRC", classNXM1, 122, 128, bitwise, ipv6},
+	CTNWDst:       {"ct_nw_dst", "NXM_NX_CT_NW_DST", classNXM1, 121, 32, bitwise, ipv4},
+	CTIPv6Dst:     {"ct_ipv6_dst", "NXM_NX_CT_IPV6_DST", classNXM1, 123, 128, bitwise, ipv6},
+	CTNWProto:     {"ct_nw_proto", "NXM_NX_CT_NW_PROTO", classNXM1, 119, 8, wholly, decimal},
+	CTTPSrc:       {"ct_tp_src", "NXM_NX_CT_TP_SRC", classNXM1, 124, 16, bitwise, decimal},
+	CTTPDst:       {"ct_tp_dst", "NXM_NX_CT_TP_DST", classNXM1, 125, 16, bitwise, decimal},
+	Metadata:      {"metadata", "OXM_OF_METADATA", classOXM, 2, 64, bitwise, hexadecimal},
+	XReg0:         {"xreg0", "OXM_OF_PKT_REG0", classRegs, 0, 64, bitwise, hexadecimal},
+	XReg1:         {"xreg1", "OXM_OF_PKT_REG1", classRegs, 1, 64, bitwise, hexadecimal},
+	XReg2:         {"xreg2", "OXM_OF_PKT_REG2", classRegs, 2, 64, bitwise, hexadecimal},
+	XReg3:         {"xreg3", "OXM_OF_PKT_REG3", classRegs, 3, 64, bitwise, hexadecimal},
+	XReg4:         {"xreg4", "OXM_OF_PKT_REG4", classRegs, 4, 64, bitwise, hexadecimal},
+	XReg5:         {"xreg5", "OXM_OF_PKT_REG5", classRegs, 5, 64, bitwise, hexadecimal},
+	XReg6:         {"xreg6", "OXM_OF_PKT_REG6", classRegs, 6, 64, bitwise, hexadecimal},
+	XReg7:         {"xreg7", "OXM_OF_PKT_REG7", classRegs, 7, 64, bitwise, hexadecimal},
+	XXReg0:        {"xxreg0", "NXM_NX_XXREG0", classNXM1, 111, 128, bitwise, hexadecimal},
+	XXReg1:        {"xxreg1", "NXM_NX_XXREG1", classNXM1, 112, 128, bitwise, hexadecimal},
+	XXReg2:        {"xxreg2", "NXM_NX_XXREG2", classNXM1, 113, 128, bitwise, hexadecimal},
+	XXReg3:        {"xxreg3", "NXM_NX_XXREG3", classNXM1, 114, 128, bitwise, hexadecimal},
+	NXMInPort:     {"in_port", "NXM_OF_IN_PORT", classNXM0, 0, 16, wholly, port},
+	NXMVLANTCI:    {"vlan_tci", "NXM_OF_VLAN_TCI", classNXM0, 4, 16, bitwise, hexadecimal},
+	NXMDSCP:       {"nw_tos", "NXM_OF_IP_TOS", classNXM0, 5, 8, wholly, decimal},
 }
 
 // older are Open vSwitch's own numbers for fields that OpenFlow has numbered since. Both are read; actions of Open vSwitch are
@@ -263,11 +268,14 @@ func head(class uint16, num, size uint8) uint32 {
 	return uint32(class)<<16 | uint32(num)<<9 | uint32(size)
 }
 
-// byHead finds a field by its class and number.
+// firstTunMetadata is the number of tun_metadata0 in its class; the other 63 follow it.
+const firstTunMetadata = 40
+
+// byHead finds a field by its class and number; those of a tunnel's options have no size yet.
 var byHead = func() map[uint32]FieldID {
 	m := make(map[uint32]FieldID, int(fieldCount)+len(older))
 	for id := NoField + 1; id < fieldCount; id++ {
-		m[head(fields[id].class, fields[id].num, 0)] = id
+		m[head(id.info().class, id.info().num, 0)] = id
 	}
 	for h, id := range older {
 		m[h] = id
@@ -285,18 +293,47 @@ var olderHeads = func() (heads [fieldCount]uint32) {
 }()
 
 // Reg is the register of a number in [0, 15].
-func Reg(n int) FieldID { return Reg0 + FieldID(n) }
+func Reg(n int) FieldID { return Reg0 + FieldID(n) } //nolint:gosec // small
+
+// TunMetadata is the tunnel option that TLVTableMod gave the index n, in [0, 63]; size is its size in bytes, up to 124. A condition and a SetField take
+// up to 16 of them.
+func TunMetadata(n, size int) FieldID {
+	return tunMetadata + FieldID(n) | FieldID(size)<<8 //nolint:gosec // small
+}
+
+// plain is the field without the size that TunMetadata gave it: an index of fields.
+func (f FieldID) plain() FieldID { return f & 0xff }
+
+// option reports whether the field is a tunnel's option.
+func (f FieldID) option() bool { return f.plain() >= tunMetadata && f.plain() < Reg0 }
+
+// known reports whether there is such a field.
+func (f FieldID) known() bool {
+	return f != NoField && f.plain() < fieldCount && (f == f.plain()) != f.option() && f>>8 <= 124
+}
+
+// info describes the field.
+func (f FieldID) info() fieldInfo {
+	if f.option() {
+		n := uint8(f.plain() - tunMetadata) //nolint:gosec // below 64
+		return fieldInfo{fmt.Sprint("tun_metadata", n), fmt.Sprint("NXM_NX_TUN_METADATA", n), classNXM1, firstTunMetadata + n, int(f>>8) * 8, bitwise, hexadecimal}
+	}
+	return fields[f.plain()]
+}
 
 // String is the field's name in ovs-fields(7).
 func (f FieldID) String() string {
-	if f == NoField || f >= fieldCount {
-		return fmt.Sprintf("field(%d)", uint8(f))
+	if f.plain() == NoField || f.plain() >= fieldCount {
+		return fmt.Sprintf("field(%d)", uint16(f))
 	}
-	return fields[f].name
+	return f.info().name
 }
 
 // Bits is the field's width.
 func (f FieldID) Bits() int {
+	if f.option() {
+		return int(f>>8) * 8
+	}
 	if f >= fieldCount {
 		return 0
 	}
@@ -305,11 +342,26 @@ func (f FieldID) Bits() int {
 
 // size is the field's width on the wire, in bytes.
 func (f FieldID) size() int {
-	n := (fields[f].bits + 7) / 8
-	if n == 3 {
+	n := (f.Bits() + 7) / 8
+	if n == 3 && !f.option() {
 		n = 4
 	}
 	return n
+}
+
+// class and number are the field's in its header.
+func (f FieldID) class() uint16 {
+	if f.option() {
+		return classNXM1
+	}
+	return fields[f.plain()].class
+}
+
+func (f FieldID) number() uint8 {
+	if f.option() {
+		return firstTunMetadata + uint8(f.plain()-tunMetadata) //nolint:gosec // below 64
+	}
+	return fields[f.plain()].num
 }
 
 // header is the field's 4 bytes before its value.
@@ -318,10 +370,10 @@ func (f FieldID) header(masked bool) uint32 {
 	if masked {
 		size *= 2
 	}
-	if fields[f].class == classExp {
+	if f.class() == classExp {
 		size += 4
 	}
-	h := head(fields[f].class, fields[f].num, uint8(size)) //nolint:gosec // at most 36
+	h := head(f.class(), f.number(), uint8(size)) //nolint:gosec // at most 248
 	if masked {
 		h |= 1 << 8
 	}
@@ -332,12 +384,12 @@ func (f FieldID) header(masked bool) uint32 {
 func (f *FieldID) code(c *coder) {
 	h := uint32(0)
 	if !c.reading {
-		if *f == NoField || *f >= fieldCount {
+		if !f.known() {
 			c.fail(fmt.Errorf("%w: an action without a field", ErrValue))
 			return
 		}
-		if h = f.header(false); olderHeads[*f] != 0 {
-			h = olderHeads[*f] | uint32(f.size()) //nolint:gosec // at most 16
+		if h = f.header(false); olderHeads[f.plain()] != 0 {
+			h = olderHeads[f.plain()] | uint32(f.size()) //nolint:gosec // at most 16
 		}
 		if h>>16 == classExp {
 			c.fail(fmt.Errorf("%w: an action with the field %s", ErrValue, f))
@@ -346,7 +398,10 @@ func (f *FieldID) code(c *coder) {
 	c.u32(&h)
 	if c.reading && c.err == nil {
 		id, ok := byHead[h&^0x1ff]
-		if !ok {
+		if id.option() {
+			id |= FieldID(h&0xff) << 8 //nolint:gosec // 8 bits
+		}
+		if !ok || !id.known() {
 			c.fail(fmt.Errorf("%w: field %#08x", ErrType, h))
 			return
 		}

@@ -2,6 +2,7 @@ package openflow_test
 
 import (
 	"bytes"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -30,6 +31,14 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%x was written and cannot be read: %v", again, err)
 		}
+		_ = fmt.Sprint(m) // there is a text of anything
+		if reply, ok := m.(*of.MultipartReply); ok {
+			if list, ok := reply.Body.(*of.FlowStatsList); ok {
+				for i := range list.Flows {
+					_ = list.Flows[i].String()
+				}
+			}
+		}
 		if twice, err := of.Append(nil, 7, m); err != nil || !bytes.Equal(again, twice) {
 			t.Errorf("%T was written as\n%x\nand again, %v, as\n%x", m, again, err, twice)
 		}
@@ -47,7 +56,9 @@ func samples() []of.Message {
 		&of.SetPacketInFormat{Format: 2}, &of.SetControllerID{ID: 1}, &of.TLVTableRequest{}, &of.TLVTableReply{Maps: []of.TLVMap{{Class: 1}}},
 		&of.PacketIn2{BufferID: of.NoBuffer, Packet: []byte{1}, Metadata: of.Match{}.Num(of.InPort, 1), UserData: []byte{2}, Continuation: []byte{3}},
 		&of.Resume{PacketIn2: of.PacketIn2{BufferID: of.NoBuffer, Cookie: 5}}, &of.BundleControl{ID: 1}, &of.BundleAdd{ID: 1, XID: 7, Message: of.NewFlowMod(of.FlowAdd)},
-		&of.RoleStatus{}, &of.RequestForward{XID: 3, Message: &of.GroupMod{ID: 1}}, &of.FlowMonitorCancel{}, &of.FlowMonitorPaused{}, &of.FlowMonitorResumed{},
+		&of.RoleStatus{}, &of.RequestForward{XID: 3, Message: &of.GroupMod{ID: 1}}, &of.FlowMonitorCancel{}, &of.FlowMonitorPaused{}, &of.FlowMonitorResumed{}, &of.QueueConfigRequest{Port: 1},
+		&of.QueueConfigReply{Port: 1, Queues: []of.QueueConfig{{Queue: 1, Port: 1, Properties: []of.QueueProperty{{Kind: 1, Rate: 100}}}}},
+		&of.SetAsync2{Masks: []of.AsyncMask{{Kind: of.AsyncPacketIn, Mask: 7}}},
 	}
 	for _, tt := range messages {
 		out = append(out, tt.want)
@@ -67,7 +78,8 @@ func samples() []of.Message {
 		of.PartGroup:     &of.GroupStatsList{Groups: []of.GroupStats{{Buckets: []of.Counter{{}}}}},
 		of.PartGroupDesc: &of.GroupDescList{Groups: []of.GroupDesc{{Buckets: []of.Bucket{of.NewBucket(&of.Output{})}}}}, of.PartGroupFeatures: &of.GroupFeatures{},
 		of.PartMeter: &of.MeterStatsList{Meters: []of.MeterStats{{Bands: []of.Counter{{}}}}}, of.PartMeterConfig: &of.MeterConfigList{Meters: []of.MeterConfig{{Bands: []of.Band{{Type: 1}}}}},
-		of.PartMeterFeatures: &of.MeterFeatures{}, of.PartTableFeatures: &of.Opaque{Data: []byte{1}}, of.PartPortDesc: &of.PortDescList{Ports: []of.PortDesc{{HWAddr: mac("02:00:00:00:00:01")}}},
+		of.PartMeterFeatures: &of.MeterFeatures{}, of.PartTableFeatures: &of.TableFeaturesList{Tables: []of.TableFeatures{{Name: "t", Properties: []of.TableProperty{
+			{Types: []of.FeatureID{{Type: 1}, {Type: 0xffff, Vendor: 5}}}, {Kind: of.TableNext, Tables: []byte{1, 2, 3}}, {Kind: of.TableMatch, Fields: []of.FieldHead{{Header: 0x80000004}, {Header: 0xffff5406, Vendor: 9}}}}}}}, of.PartPortDesc: &of.PortDescList{Ports: []of.PortDesc{{HWAddr: mac("02:00:00:00:00:01")}}},
 		of.PartFlowMonitor: &of.FlowUpdateList{Updates: []of.FlowUpdate{{Match: ip(), Instructions: apply(&of.Output{Port: 1})}, {Event: of.FlowAbbrev, XID: 5}}},
 	} {
 		out = append(out, &of.MultipartReply{Multipart: of.Multipart{Kind: kind, Body: body}})
@@ -101,7 +113,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) < 43 {
+	if len(seen) < 46 {
 		t.Errorf("%d kinds of messages were tried, want all", len(seen))
 	}
 }

@@ -6,6 +6,7 @@ import "fmt"
 const (
 	LearnSendFlowRemoved uint16 = 1 << 0
 	LearnDeleteLearned   uint16 = 1 << 1 // the learned flows go with the flow that learned them
+	LearnWriteResult     uint16 = 1 << 2 // Learn.Result is set to whether there was room below Learn.Limit
 )
 
 // Learn adds a flow, or refreshes it, that is made from the packet.
@@ -16,7 +17,11 @@ type Learn struct {
 	Flags            uint16
 	Table            uint8
 	FinIdle, FinHard uint16 // seconds after a TCP connection's end; 0: as before
+	Limit            uint32 // of learned flows with this cookie in the table; 0: none
+	Result           Part   // of 1 bit, with LearnWriteResult
 	Specs            []LearnSpec
+
+	long bool // it was read in the form that has room for a limit
 }
 
 // LearnTo says what a part of the packet becomes in the learned flow.
@@ -37,8 +42,15 @@ type LearnSpec struct {
 	To    Part   // its N is the width of either
 }
 
-func (*Learn) kind() actionKind { return nx(16) }
+func (a *Learn) kind() actionKind {
+	if a.long || a.Limit != 0 || a.Flags&LearnWriteResult != 0 {
+		return nx(45)
+	}
+	return nx(16)
+}
+
 func (a *Learn) code(c *coder) {
+	long := a.kind() == nx(45)
 	c.u16(&a.Idle)
 	c.u16(&a.Hard)
 	c.u16(&a.Priority)
@@ -48,6 +60,13 @@ func (a *Learn) code(c *coder) {
 	c.pad(1)
 	c.u16(&a.FinIdle)
 	c.u16(&a.FinHard)
+	if long {
+		a.limit(c)
+	}
+	if c.reading {
+		a.long = false
+		a.long = long && a.kind() != nx(45)
+	}
 	if c.reading {
 		a.Specs = nil
 		for c.err == nil && len(c.b) >= 2 && c.peek16(0) != 0 {
@@ -61,6 +80,23 @@ func (a *Learn) code(c *coder) {
 	for i := range a.Specs {
 		a.Specs[i].code(c)
 	}
+}
+
+// limit codes what the longer form has before the specs.
+func (a *Learn) limit(c *coder) {
+	c.u32(&a.Limit)
+	codeInt16(c, &a.Result.From)
+	c.skip(2)
+	if a.Flags&LearnWriteResult == 0 {
+		return
+	}
+	a.Result.Field.code(c)
+	if c.reading {
+		a.Result.N = 1
+	} else if a.Result.N != 1 {
+		c.fail(fmt.Errorf("%w: a result of %d bits", ErrValue, a.Result.N))
+	}
+	a.Result.check(c)
 }
 
 // The header of a spec (nicira-ext.h, "struct nx_action_learn"): bits 0-10 the width, 11-12 the Kind, 13 whether the source is immediate.

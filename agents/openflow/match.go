@@ -30,7 +30,7 @@ func (m Match) Masked(f FieldID, v, mask Value) Match {
 	mask = mask.And(Ones(f.Bits()))
 	out := make(Match, 0, len(m)+1)
 	for _, was := range m {
-		if was.Field != f || was.Other != "" {
+		if was.Field.plain() != f.plain() || was.Other != "" {
 			out = append(out, was)
 		}
 	}
@@ -41,9 +41,17 @@ func (m Match) Masked(f FieldID, v, mask Value) Match {
 		if x.Other != "" {
 			return 1
 		}
-		return cmp.Compare(x.Field, f)
+		return cmp.Compare(x.Field.plain(), f.plain())
 	})
 	return slices.Insert(out, at, MatchField{Field: f, Value: v.And(mask), Mask: mask})
+}
+
+// Present adds that a tunnel has an option, whatever is in it.
+func (m Match) Present(option FieldID) Match {
+	out := m.With(option, Value{})
+	at := slices.IndexFunc(out, func(x MatchField) bool { return x.Field == option })
+	out[at].Mask = Value{}
+	return out
 }
 
 // Num adds that a field of up to 64 bits has a value.
@@ -81,60 +89,66 @@ func (m Match) Find(f FieldID) (MatchField, bool) {
 }
 
 func (x *MatchField) code(c *coder) {
-	if !c.reading {
-		if x.Other != "" {
-			c.b = append(c.b, x.Other...)
-			return
-		}
-		if x.Field == NoField || x.Field >= fieldCount {
-			c.fail(fmt.Errorf("%w: a match without a field", ErrValue))
-			return
-		}
-		n, whole := x.Field.size(), x.Mask == Ones(x.Field.Bits())
-		c.b = binary.BigEndian.AppendUint32(c.b, x.Field.header(!whole))
-		if fields[x.Field].class == classExp {
-			c.b = binary.BigEndian.AppendUint32(c.b, onf)
-		}
-		c.b = x.Value.append(c.b, n)
-		if !whole {
-			c.b = x.Mask.append(c.b, n)
-		}
+	if c.reading {
+		x.read(c)
 		return
 	}
-	begin := c.b
-	h := c.peek32(0)
-	size := int(h & 0xff)
+	if x.Other != "" {
+		c.b = append(c.b, x.Other...)
+		return
+	}
+	if !x.Field.known() || x.Field.size() > 16 {
+		c.fail(fmt.Errorf("%w: a match without a field", ErrValue))
+		return
+	}
+	n, whole := x.Field.size(), x.Mask == Ones(x.Field.Bits())
+	c.b = binary.BigEndian.AppendUint32(c.b, x.Field.header(!whole))
+	if x.Field.class() == classExp {
+		c.b = binary.BigEndian.AppendUint32(c.b, onf)
+	}
+	c.b = x.Value.append(c.b, n)
+	if !whole {
+		c.b = x.Mask.append(c.b, n)
+	}
+}
+
+func (x *MatchField) read(c *coder) {
+	begin, h := c.b, c.peek32(0)
 	c.take(4)
-	raw := c.take(size)
+	raw := c.take(int(h & 0xff))
 	if c.err != nil {
 		return
 	}
-	id, known := byHead[h&^0x1ff]
+	id, ok := byHead[h&^0x1ff]
 	if h>>16 == classExp {
-		if known = known && size >= 4 && binary.BigEndian.Uint32(raw) == onf; known {
-			raw, size = raw[4:], size-4
+		if ok = ok && len(raw) >= 4 && binary.BigEndian.Uint32(raw) == onf; ok {
+			raw = raw[4:]
 		}
 	}
-	masked, want := h&0x100 != 0, 0
-	if known {
-		if want = id.size(); masked {
-			want *= 2
-		}
+	n, masked := len(raw), h&0x100 != 0
+	if masked {
+		n /= 2
 	}
-	if !known || size != want {
-		if known || size == 0 {
+	if ok && id.option() {
+		ok = n > 0 && n <= 16
+		id |= FieldID(n) << 8 //nolint:gosec // 8 bits
+	}
+	if !ok {
+		if len(raw) == 0 && !id.option() { // one that is only asked for has no bytes, if its size was not known
 			c.fail(fmt.Errorf("%w: field %#08x", ErrLength, h))
-			return
 		}
-		*x = MatchField{Other: string(begin[:4+size])}
+		*x = MatchField{Other: string(begin[:4+h&0xff])}
+		return
+	}
+	if n != id.size() || masked && len(raw) != 2*n {
+		c.fail(fmt.Errorf("%w: field %#08x", ErrLength, h))
 		return
 	}
 	x.Field, x.Mask = id, Ones(id.Bits())
 	if masked {
-		x.Mask = Bytes(raw[size/2:]).And(x.Mask)
-		raw = raw[:size/2]
+		x.Mask = Bytes(raw[n:]).And(x.Mask)
 	}
-	x.Value = Bytes(raw).And(x.Mask)
+	x.Value = Bytes(raw[:n]).And(x.Mask)
 }
 
 // fields codes the conditions alone, without a header.

@@ -45,6 +45,7 @@ var messages = func() map[messageKind]func() Message {
 		func() Message { return new(CTFlushZone) }, func() Message { return new(CTFlush) }, func() Message { return new(PacketIn2) },
 		func() Message { return new(BundleControl) }, func() Message { return new(BundleAdd) }, func() Message { return new(RoleStatus) },
 		func() Message { return new(RequestForward) }, func() Message { return new(FlowMonitorCancel) },
+		func() Message { return new(QueueConfigRequest) }, func() Message { return new(QueueConfigReply) }, func() Message { return new(SetAsync2) },
 		func() Message { return new(FlowMonitorPaused) }, func() Message { return new(FlowMonitorResumed) },
 	} {
 		m[make().kind()] = make

@@ -38,7 +38,7 @@ var requests = map[PartKind]func() Body{
 	PartTable: empty, PartPortStats: func() Body { return new(PortRequest) }, PartQueue: func() Body { return new(QueueRequest) },
 	PartGroup: func() Body { return new(GroupRequest) }, PartGroupDesc: func() Body { return new(GroupDescRequest) }, PartGroupFeatures: empty,
 	PartMeter: func() Body { return new(MeterRequest) }, PartMeterConfig: func() Body { return new(MeterRequest) },
-	PartMeterFeatures: empty, PartTableFeatures: func() Body { return new(Opaque) }, PartPortDesc: func() Body { return new(PortDescRequest) },
+	PartMeterFeatures: empty, PartTableFeatures: func() Body { return new(TableFeaturesList) }, PartPortDesc: func() Body { return new(PortDescRequest) },
 	PartFlowMonitor: func() Body { return new(FlowMonitorRequest) },
 }
 
@@ -49,7 +49,7 @@ var replies = map[PartKind]func() Body{
 	PartGroup: func() Body { return new(GroupStatsList) }, PartGroupDesc: func() Body { return new(GroupDescList) },
 	PartGroupFeatures: func() Body { return new(GroupFeatures) }, PartMeter: func() Body { return new(MeterStatsList) },
 	PartMeterConfig: func() Body { return new(MeterConfigList) }, PartMeterFeatures: func() Body { return new(MeterFeatures) },
-	PartTableFeatures: func() Body { return new(Opaque) }, PartPortDesc: func() Body { return new(PortDescList) },
+	PartTableFeatures: func() Body { return new(TableFeaturesList) }, PartPortDesc: func() Body { return new(PortDescList) },
 	PartFlowMonitor: func() Body { return new(FlowUpdateList) },
 }
 
@@ -68,8 +68,6 @@ type (
 	}
 	// Empty is the body of requests without arguments.
 	Empty struct{}
-	// Opaque is a body that is not taken apart.
-	Opaque struct{ Data []byte }
 )
 
 func (*MultipartRequest) kind() messageKind { return plain(18) }
@@ -106,8 +104,7 @@ func (m *Multipart) with(c *coder, bodies map[PartKind]func() Body) {
 	body.code(c)
 }
 
-func (*Empty) code(*coder)      {}
-func (o *Opaque) code(c *coder) { c.rest(&o.Data) }
+func (*Empty) code(*coder) {}
 
 // SwitchDesc is what the switch says of itself.
 type SwitchDesc struct{ Manufacturer, Hardware, Software, Serial, Datapath string }
@@ -490,11 +487,11 @@ func (r *FlowMonitorRequest) code(c *coder) {
 	r.Match.code(c)
 }
 
-// matchSize is the length that a match says it has, padded: what Open vSwitch writes beside it.
+// matchSize is the length that a match says it has: without its padding.
 func matchSize(m Match) uint16 {
 	c := &coder{}
-	m.code(c)
-	return uint16(len(c.b)) //nolint:gosec // a match is smaller than a message
+	m.fields(c)
+	return uint16(4 + len(c.b)) //nolint:gosec // a match is smaller than a message
 }
 
 // Events of a FlowUpdate.

@@ -126,6 +126,37 @@ func (m *CTFlush) code(c *coder) {
 	codeProperties(c, []property{tuple(0, &m.Original), tuple(1, &m.Reply), optional16(2, &m.Zone)})
 }
 
+// Kinds of an AsyncMask (section 7.3.10 of OpenFlow 1.4).
+const (
+	AsyncPacketInSlave    uint16 = 0
+	AsyncPacketIn         uint16 = 1
+	AsyncPortStatusSlave  uint16 = 2
+	AsyncPortStatus       uint16 = 3
+	AsyncFlowRemovedSlave uint16 = 4
+	AsyncFlowRemoved      uint16 = 5
+	AsyncRoleStatusSlave  uint16 = 6
+	AsyncRoleStatus       uint16 = 7
+	AsyncForwardSlave     uint16 = 10
+	AsyncForward          uint16 = 11
+)
+
+type (
+	// SetAsync2 is SetAsync with more kinds of messages; what it does not name stays as it is.
+	SetAsync2 struct{ Masks []AsyncMask }
+	// AsyncMask are the reasons for which messages of a kind are sent, as bits.
+	AsyncMask struct {
+		Kind uint16
+		Mask uint32
+	}
+)
+
+func (*SetAsync2) kind() messageKind { return nxt(27) }
+func (m *SetAsync2) code(c *coder) {
+	list(c, &m.Masks, func(c *coder, a *AsyncMask) {
+		c.sized(2, 8, false, func(c *coder) { c.u16(&a.Kind); c.length(); c.u32(&a.Mask) })
+	})
+}
+
 // PacketIn2 is a packet for the controller (nicira-ext.h, NXT_PACKET_IN2).
 type PacketIn2 struct {
 	Packet       []byte

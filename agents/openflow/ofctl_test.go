@@ -170,6 +170,22 @@ var matches = []struct {
 		ip().Masked(of.CTState, of.Num(0x22), of.Num(0x22)).Prefix(of.CTNWSrc, prefix("10.0.0.0/8")).Addr(of.CTNWDst, addr("10.0.0.1")).Num(of.CTNWProto, 6).Num(of.CTTPSrc, 1000).Num(of.CTTPDst, 80)},
 	{"ct_state=+trk+est,ipv6,ct_ipv6_src=fd00::1,ct_ipv6_dst=fd00::/16", ip6().Masked(of.CTState, of.Num(0x22), of.Num(0x22)).Addr(of.CTIPv6Src, addr("fd00::1")).Prefix(of.CTIPv6Dst, prefix("fd00::/16"))},
 	{"conj_id=77,ip", ip().Num(of.ConjID, 77)},
+	{"tun_metadata0=0x12345678,tun_metadata1=0xff00000000000000/0xff00000000000000", of.Match{}.Num(of.TunMetadata(0, 4), 0x12345678).Masked(of.TunMetadata(1, 8), of.Num(0xff<<56), of.Num(0xff<<56))},
+	{"dl_vlan_pcp=5", of.Match{}.Masked(of.VLANVID, of.Num(0x1000), of.Num(0x1000)).Num(of.VLANPCP, 5)},
+	{"vlan_tci=0x1005/0x100f", of.Match{}.Masked(of.VLANVID, of.Num(0x1005), of.Num(0x100f))},
+	{"dl_type=0x88cc", of.Match{}.Num(of.EthType, 0x88cc)},
+	{"ip,nw_proto=47,nw_src=10.0.0.0/255.0.0.255", ip().Num(of.IPProto, 47).Masked(of.IPv4Src, of.Num(10<<24), of.Num(0xff0000ff))},
+	{"ipv6,ipv6_src=fe80::/ffff::ffff,ipv6_dst=::ffff:10.0.0.1,ipv6_label=0x10/0xf0", ip6().Masked(of.IPv6Src, of.Bytes(addr("fe80::").AsSlice()), of.Bytes(addr("ffff::ffff").AsSlice())).
+		Addr(of.IPv6Dst, addr("::ffff:10.0.0.1")).Masked(of.IPv6Label, of.Num(0x10), of.Num(0xf0))},
+	{"ipv6,ipv6_dst=::10.0.0.1", ip6().Addr(of.IPv6Dst, addr("::a00:1"))},
+	{"ct_state=new|trk,ip,nw_frag=later", ip().Masked(of.CTState, of.Num(0x21), of.Num(0xff)).Masked(of.IPFrag, of.Num(3), of.Num(3))},
+	{"ip,nw_frag=not_later", ip().Masked(of.IPFrag, of.Num(0), of.Num(2))},
+	{"tcp,tcp_flags=syn|ack", tcp().Masked(of.TCPFlags, of.Num(0x12), of.Num(0xfff))},
+	{"tcp6,tp_dst=80", ip6().Num(of.IPProto, 6).Num(of.TCPDst, 80)},
+	{"udp6,tp_src=546,nw_tos=0,nw_ttl=0", ip6().Num(of.IPProto, 17).Num(of.UDPSrc, 546).Num(of.IPDSCP, 0).Num(of.IPTTL, 0)},
+	{"rarp,arp_op=3", of.Match{}.Num(of.EthType, 0x8035).Num(of.ARPOp, 3)},
+	{"reg0=0,metadata=0,tun_id=0,ct_label=0,ct_mark=0,ct_zone=0", of.Match{}.Num(of.Reg0, 0).Num(of.Metadata, 0).Num(of.TunID, 0).Num(of.CTLabel, 0).Num(of.CTMark, 0).Num(of.CTZone, 0)},
+	{"reg12=0x1,reg13=0x2,reg14=0x3,reg15=0x4", of.Match{}.Num(of.Reg12, 1).Num(of.Reg13, 2).Num(of.Reg14, 3).Num(of.Reg15, 4)},
 	{"dp_hash=0x5/0xf", of.Match{}.Masked(of.DPHash, of.Num(5), of.Num(15))},
 }
 
@@ -201,6 +217,36 @@ var acts = []struct {
 	{"ipv6|move:NXM_NX_XXREG3[]->NXM_NX_IPV6_DST[]", []of.Action{&of.Move{From: of.Whole(of.XXReg3), To: of.Whole(of.IPv6Dst)}}},
 	{"ct_state=+trk+est,ip|resubmit(,12),resubmit(3,13),resubmit(,14,ct)", []of.Action{&of.Resubmit{InPort: of.ResubmitInPort, Table: 12}, &of.Resubmit{InPort: 3, Table: 13},
 		&of.Resubmit{InPort: of.ResubmitInPort, Table: 14, CT: true}}},
+	{"load:0x9->NXM_NX_REG1[]", []of.Action{&of.Load{To: of.Whole(of.Reg1), Value: 9}}},
+	{"set_field:7->ip_dscp,set_field:1->nw_ecn,set_field:64->nw_ttl,set_field:0x1234->metadata,set_field:0xfedcba9876543210fedcba9876543210->xxreg1,set_field:5->pkt_mark",
+		[]of.Action{&of.SetField{Field: of.IPDSCP, Value: of.Num(7)}, &of.SetField{Field: of.IPECN, Value: of.Num(1)}, &of.SetField{Field: of.IPTTL, Value: of.Num(64)},
+			&of.SetField{Field: of.Metadata, Value: of.Num(0x1234)}, &of.SetField{Field: of.XXReg1, Value: of.Value{Hi: 0xfedcba9876543210, Lo: 0xfedcba9876543210}}, &of.SetField{Field: of.PktMark, Value: of.Num(5)}}},
+	{"set_field:0x12345678->tun_metadata0,set_field:0x12000000/0xff000000->tun_metadata0", append([]of.Action{&of.SetField{Field: of.TunMetadata(0, 4), Value: of.Num(0x12345678)}},
+		of.Set(of.TunMetadata(0, 4), of.Num(0x12000000), of.Num(0xff000000))...)},
+	{"resubmit:7", []of.Action{&of.Resubmit{InPort: 7, Table: 0xff}}},
+	{"tcp|fin_timeout(idle_timeout=5,hard_timeout=9)", []of.Action{&of.FinTimeout{Idle: 5, Hard: 9}}},
+	{"controller(id=3),CONTROLLER:65535,CONTROLLER:128", []of.Action{&of.Controller{Short: true, MaxLen: of.NoLimit, ID: 3, Reason: of.ReasonAction},
+		&of.Output{Port: of.PortController, MaxLen: 65535}, &of.Output{Port: of.PortController, MaxLen: 128}}},
+	{"exit", []of.Action{&of.Exit{}}},
+	{"multipath(symmetric_l4,1024,modulo_n,16,0,NXM_NX_REG0[0..3])", []of.Action{&of.Multipath{Fields: of.HashSymmetricL4, Basis: 1024, Links: 16, To: reg(0, 0, 4)}}},
+	{"bundle(symmetric_l3,7,hrw,ofport,members:1,2)", []of.Action{&of.MemberChoice{Fields: of.HashSymmetricL3, Basis: 7, Algorithm: of.MemberHighestWeight, Members: []uint16{1, 2}}}},
+	{"bundle_load(eth_src,50,active_backup,ofport,NXM_NX_REG0[0..15],members:1,2,3)",
+		[]of.Action{&of.MemberChoice{Basis: 50, Algorithm: of.MemberActiveBackup, Members: []uint16{1, 2, 3}, To: reg(0, 0, 16)}}},
+	{"sample(probability=1,collector_set_id=1,obs_domain_id=2,obs_point_id=3)", []of.Action{&of.Sample{Probability: 1, CollectorSet: 1, Domain: 2, Point: 3, Port: of.NoPort}}},
+	{"sample(probability=1,collector_set_id=1,obs_domain_id=2,obs_point_id=3,sampling_port=7)", []of.Action{&of.Sample{Probability: 1, CollectorSet: 1, Domain: 2, Point: 3, Port: 7}}},
+	{"learn(limit=5,table=1,result_dst=NXM_NX_REG0[8],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])", []of.Action{&of.Learn{Table: 1, Priority: 0x8000, Flags: of.LearnWriteResult, Limit: 5, Result: of.Bit(of.Reg0, 8),
+		Specs: []of.LearnSpec{{Kind: of.LearnMatch, From: of.Whole(of.EthSrc), To: of.Whole(of.EthDst)}}}}},
+	{"learn(limit=9,table=1,send_flow_rem,NXM_OF_VLAN_TCI[0..11],eth_type=0x800,NXM_NX_REG1[0..7]=0x5)", []of.Action{&of.Learn{Table: 1, Priority: 0x8000, Flags: of.LearnSendFlowRemoved, Limit: 9,
+		Specs: []of.LearnSpec{{Kind: of.LearnMatch, From: of.Part{Field: of.NXMVLANTCI, N: 12}, To: of.Part{Field: of.NXMVLANTCI, N: 12}},
+			{Kind: of.LearnMatch, Value: []byte{8, 0}, To: of.Whole(of.EthType)}, {Kind: of.LearnMatch, Value: []byte{0, 5}, To: reg(1, 0, 8)}}}}},
+	{"ct(commit,nat(src=10.0.0.1,persistent,hash),exec(load:0x1->NXM_NX_CT_MARK[0]))", []of.Action{&of.CT{Flags: of.CTCommit, Table: of.NoTable, Actions: []of.Action{
+		&of.NAT{Flags: of.NATSrc | of.NATPersistent | of.NATHash, Min: addr("10.0.0.1").AsSlice()}, &of.Load{To: of.Bit(of.CTMark, 0), Value: 1}}}}},
+	{"tcp6|ct(commit,nat(src=[fd00::1]-[fd00::9]:1000-2000))", []of.Action{&of.CT{Flags: of.CTCommit, Table: of.NoTable, Actions: []of.Action{
+		&of.NAT{Flags: of.NATSrc, Min: addr("fd00::1").AsSlice(), Max: addr("fd00::9").AsSlice(), MinPort: 1000, MaxPort: 2000}}}}},
+	{"ct(commit,nat(src))", []of.Action{&of.CT{Flags: of.CTCommit, Table: of.NoTable, Actions: []of.Action{&of.NAT{Flags: of.NATSrc}}}}},
+	{"udp|ct(commit,zone=5,alg=tftp)", []of.Action{&of.CT{Flags: of.CTCommit, Zone: 5, Table: of.NoTable, ALG: 69}}},
+	{"clone(clone(output:1),push_vlan:0x88a8,output:2)", []of.Action{&of.Clone{Actions: []of.Action{&of.Clone{Actions: []of.Action{&of.Output{Port: 1}}}, &of.PushVLAN{EtherType: 0x88a8}, &of.Output{Port: 2}}}}},
+	{"drop", nil},
 	{"note:01.02.03.04.05.06", []of.Action{&of.Note{Data: []byte{1, 2, 3, 4, 5, 6}}}},
 	{"output:NXM_NX_REG7[0..15]", []of.Action{&of.OutputReg{From: reg(7, 0, 16), MaxLen: of.NoLimit}}},
 	{"push:NXM_NX_REG1[],pop:NXM_NX_REG2[]", []of.Action{&of.Push{From: of.Whole(of.Reg1)}, &of.Pop{To: of.Whole(of.Reg2)}}},
@@ -261,6 +307,9 @@ func errText(err error) string {
 }
 
 func apply(actions ...of.Action) []of.Instruction {
+	if len(actions) == 0 {
+		return nil
+	}
 	return []of.Instruction{&of.InstrApply{Actions: actions}}
 }
 
@@ -294,7 +343,7 @@ func TestActionsAsOfctl(t *testing.T) {
 		if !found {
 			on, text = "ip", tt.text
 		}
-		match := map[string]of.Match{"ip": ip(), "ipv6": ip6(), "tcp6": ip6().Num(of.IPProto, 6), "ct_state=+trk+est,ip": ip().Masked(of.CTState, of.Num(0x22), of.Num(0x22))}[on]
+		match := actsOn[on]
 		got := o.run("add-flow", "SWITCH", on+",actions="+text)
 		if len(got) != 1 {
 			t.Errorf("%s: ovs-ofctl sent %d messages", tt.text, len(got))
