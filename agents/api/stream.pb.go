@@ -31,7 +31,9 @@ type FromAgent struct {
 	//	*FromAgent_Applied
 	//	*FromAgent_Report
 	//	*FromAgent_Answer
+	//	*FromAgent_Left
 	Message       isFromAgent_Message `protobuf_oneof:"message"`
+	Host          string              `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"` // whose message a relay passes on; the Subscribe of a host comes before all else of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -109,6 +111,22 @@ func (x *FromAgent) GetAnswer() *Answer {
 	return nil
 }
 
+func (x *FromAgent) GetLeft() *Left {
+	if x != nil {
+		if x, ok := x.Message.(*FromAgent_Left); ok {
+			return x.Left
+		}
+	}
+	return nil
+}
+
+func (x *FromAgent) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type isFromAgent_Message interface {
 	isFromAgent_Message()
 }
@@ -129,6 +147,10 @@ type FromAgent_Answer struct {
 	Answer *Answer `protobuf:"bytes,4,opt,name=answer,proto3,oneof"`
 }
 
+type FromAgent_Left struct {
+	Left *Left `protobuf:"bytes,6,opt,name=left,proto3,oneof"`
+}
+
 func (*FromAgent_Subscribe) isFromAgent_Message() {}
 
 func (*FromAgent_Applied) isFromAgent_Message() {}
@@ -137,13 +159,17 @@ func (*FromAgent_Report) isFromAgent_Message() {}
 
 func (*FromAgent_Answer) isFromAgent_Message() {}
 
+func (*FromAgent_Left) isFromAgent_Message() {}
+
 type ToAgent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
 	//
 	//	*ToAgent_Frame
 	//	*ToAgent_Request
+	//	*ToAgent_Superseded
 	Message       isToAgent_Message `protobuf_oneof:"message"`
+	Host          string            `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"` // whom a relay passes it on to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +229,22 @@ func (x *ToAgent) GetRequest() *Request {
 	return nil
 }
 
+func (x *ToAgent) GetSuperseded() *Superseded {
+	if x != nil {
+		if x, ok := x.Message.(*ToAgent_Superseded); ok {
+			return x.Superseded
+		}
+	}
+	return nil
+}
+
+func (x *ToAgent) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type isToAgent_Message interface {
 	isToAgent_Message()
 }
@@ -215,9 +257,105 @@ type ToAgent_Request struct {
 	Request *Request `protobuf:"bytes,2,opt,name=request,proto3,oneof"`
 }
 
+type ToAgent_Superseded struct {
+	Superseded *Superseded `protobuf:"bytes,4,opt,name=superseded,proto3,oneof"`
+}
+
 func (*ToAgent_Frame) isToAgent_Message() {}
 
 func (*ToAgent_Request) isToAgent_Message() {}
+
+func (*ToAgent_Superseded) isToAgent_Message() {}
+
+// Left says that a host's stream with the relay has ended.
+type Left struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Boot          uint64                 `protobuf:"varint,1,opt,name=boot,proto3" json:"boot,omitempty"` // of the stream's Subscribe
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Left) Reset() {
+	*x = Left{}
+	mi := &file_stream_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Left) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Left) ProtoMessage() {}
+
+func (x *Left) ProtoReflect() protoreflect.Message {
+	mi := &file_stream_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Left.ProtoReflect.Descriptor instead.
+func (*Left) Descriptor() ([]byte, []int) {
+	return file_stream_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Left) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
+
+// Superseded tells a relay that a host has subscribed elsewhere: a stream of the host with this boot or a lower one is to end.
+type Superseded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Boot          uint64                 `protobuf:"varint,1,opt,name=boot,proto3" json:"boot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Superseded) Reset() {
+	*x = Superseded{}
+	mi := &file_stream_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Superseded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Superseded) ProtoMessage() {}
+
+func (x *Superseded) ProtoReflect() protoreflect.Message {
+	mi := &file_stream_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Superseded.ProtoReflect.Descriptor instead.
+func (*Superseded) Descriptor() ([]byte, []int) {
+	return file_stream_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Superseded) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
 
 // Subscribe asks for the state from a revision on.
 type Subscribe struct {
@@ -227,14 +365,14 @@ type Subscribe struct {
 	Incarnation   string                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the revision; "" with revision 0: nothing is held
 	Revision      uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`      // the last whole revision that is held
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`         // the program's
-	Boot          uint64                 `protobuf:"varint,6,opt,name=boot,proto3" json:"boot,omitempty"`              // a number that differs at each start of the program
+	Boot          uint64                 `protobuf:"varint,6,opt,name=boot,proto3" json:"boot,omitempty"`              // a number that rises with each start of the program: of two streams for one host, that of the higher one stays
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_stream_proto_msgTypes[2]
+	mi := &file_stream_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +384,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[2]
+	mi := &file_stream_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +397,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{2}
+	return file_stream_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Subscribe) GetHost() string {
@@ -320,7 +458,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_stream_proto_msgTypes[3]
+	mi := &file_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +470,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[3]
+	mi := &file_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +483,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{3}
+	return file_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Frame) GetIncarnation() string {
@@ -398,7 +536,8 @@ func (x *Frame) GetDigests() []*Digest {
 }
 
 // Digest is a check of all objects of a kind: the sum modulo 2^64 of each object's number, which is the first 8 bytes (big endian) of the SHA-256 of its
-// deterministic encoding as an Object. A client whose own differs asks for a snapshot.
+// encoding as an Object. An object is encoded once, deterministically, by whoever made it; all others pass on and keep the bytes that they got, with fields
+// that they do not know. A client whose own digest differs asks for a snapshot.
 type Digest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          Kind                   `protobuf:"varint,1,opt,name=kind,proto3,enum=headwater.agent.v1.Kind" json:"kind,omitempty"`
@@ -410,7 +549,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_stream_proto_msgTypes[4]
+	mi := &file_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +561,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[4]
+	mi := &file_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +574,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{4}
+	return file_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Digest) GetKind() Kind {
@@ -470,7 +609,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_stream_proto_msgTypes[5]
+	mi := &file_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +621,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[5]
+	mi := &file_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +634,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{5}
+	return file_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Applied) GetIncarnation() string {
@@ -527,7 +666,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_stream_proto_msgTypes[6]
+	mi := &file_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +678,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[6]
+	mi := &file_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +691,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{6}
+	return file_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Report) GetPorts() []*PortStatus {
@@ -610,7 +749,7 @@ type PortStatus struct {
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_stream_proto_msgTypes[7]
+	mi := &file_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +761,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[7]
+	mi := &file_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +774,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{7}
+	return file_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PortStatus) GetPort() string {
@@ -685,7 +824,7 @@ type TunnelStatus struct {
 
 func (x *TunnelStatus) Reset() {
 	*x = TunnelStatus{}
-	mi := &file_stream_proto_msgTypes[8]
+	mi := &file_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +836,7 @@ func (x *TunnelStatus) String() string {
 func (*TunnelStatus) ProtoMessage() {}
 
 func (x *TunnelStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[8]
+	mi := &file_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +849,7 @@ func (x *TunnelStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelStatus.ProtoReflect.Descriptor instead.
 func (*TunnelStatus) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{8}
+	return file_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TunnelStatus) GetHost() string {
@@ -755,7 +894,7 @@ type FlowStatus struct {
 
 func (x *FlowStatus) Reset() {
 	*x = FlowStatus{}
-	mi := &file_stream_proto_msgTypes[9]
+	mi := &file_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +906,7 @@ func (x *FlowStatus) String() string {
 func (*FlowStatus) ProtoMessage() {}
 
 func (x *FlowStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[9]
+	mi := &file_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +919,7 @@ func (x *FlowStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowStatus.ProtoReflect.Descriptor instead.
 func (*FlowStatus) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{9}
+	return file_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FlowStatus) GetFlows() uint32 {
@@ -838,7 +977,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_stream_proto_msgTypes[10]
+	mi := &file_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +989,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[10]
+	mi := &file_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1002,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{10}
+	return file_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Alarm) GetCode() string {
@@ -910,7 +1049,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_stream_proto_msgTypes[11]
+	mi := &file_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1061,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[11]
+	mi := &file_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1074,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{11}
+	return file_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Request) GetId() uint64 {
@@ -1008,7 +1147,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_stream_proto_msgTypes[12]
+	mi := &file_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1159,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[12]
+	mi := &file_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1172,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{12}
+	return file_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1103,7 +1242,7 @@ type TraceCheck struct {
 
 func (x *TraceCheck) Reset() {
 	*x = TraceCheck{}
-	mi := &file_stream_proto_msgTypes[13]
+	mi := &file_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1254,7 @@ func (x *TraceCheck) String() string {
 func (*TraceCheck) ProtoMessage() {}
 
 func (x *TraceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[13]
+	mi := &file_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1267,7 @@ func (x *TraceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceCheck.ProtoReflect.Descriptor instead.
 func (*TraceCheck) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{13}
+	return file_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TraceCheck) GetPort() string {
@@ -1167,7 +1306,7 @@ type TraceArm struct {
 
 func (x *TraceArm) Reset() {
 	*x = TraceArm{}
-	mi := &file_stream_proto_msgTypes[14]
+	mi := &file_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1318,7 @@ func (x *TraceArm) String() string {
 func (*TraceArm) ProtoMessage() {}
 
 func (x *TraceArm) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[14]
+	mi := &file_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1331,7 @@ func (x *TraceArm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceArm.ProtoReflect.Descriptor instead.
 func (*TraceArm) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{14}
+	return file_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TraceArm) GetSlot() uint32 {
@@ -1250,7 +1389,7 @@ type TraceFilter struct {
 
 func (x *TraceFilter) Reset() {
 	*x = TraceFilter{}
-	mi := &file_stream_proto_msgTypes[15]
+	mi := &file_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1401,7 @@ func (x *TraceFilter) String() string {
 func (*TraceFilter) ProtoMessage() {}
 
 func (x *TraceFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[15]
+	mi := &file_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1414,7 @@ func (x *TraceFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceFilter.ProtoReflect.Descriptor instead.
 func (*TraceFilter) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{15}
+	return file_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TraceFilter) GetSource() string {
@@ -1323,7 +1462,7 @@ type TraceResult struct {
 
 func (x *TraceResult) Reset() {
 	*x = TraceResult{}
-	mi := &file_stream_proto_msgTypes[16]
+	mi := &file_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1474,7 @@ func (x *TraceResult) String() string {
 func (*TraceResult) ProtoMessage() {}
 
 func (x *TraceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[16]
+	mi := &file_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1487,7 @@ func (x *TraceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResult.ProtoReflect.Descriptor instead.
 func (*TraceResult) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{16}
+	return file_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TraceResult) GetText() string {
@@ -1376,7 +1515,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_stream_proto_msgTypes[17]
+	mi := &file_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1527,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[17]
+	mi := &file_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1540,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{17}
+	return file_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TraceStep) GetTable() uint32 {
@@ -1438,7 +1577,7 @@ type TraceLifted struct {
 
 func (x *TraceLifted) Reset() {
 	*x = TraceLifted{}
-	mi := &file_stream_proto_msgTypes[18]
+	mi := &file_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1589,7 @@ func (x *TraceLifted) String() string {
 func (*TraceLifted) ProtoMessage() {}
 
 func (x *TraceLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[18]
+	mi := &file_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1602,7 @@ func (x *TraceLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceLifted.ProtoReflect.Descriptor instead.
 func (*TraceLifted) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{18}
+	return file_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TraceLifted) GetSlot() uint32 {
@@ -1505,17 +1644,28 @@ var File_stream_proto protoreflect.FileDescriptor
 
 const file_stream_proto_rawDesc = "" +
 	"\n" +
-	"\fstream.proto\x12\x12headwater.agent.v1\x1a\vstate.proto\"\xfa\x01\n" +
+	"\fstream.proto\x12\x12headwater.agent.v1\x1a\vstate.proto\"\xbe\x02\n" +
 	"\tFromAgent\x12=\n" +
 	"\tsubscribe\x18\x01 \x01(\v2\x1d.headwater.agent.v1.SubscribeH\x00R\tsubscribe\x127\n" +
 	"\aapplied\x18\x02 \x01(\v2\x1b.headwater.agent.v1.AppliedH\x00R\aapplied\x124\n" +
 	"\x06report\x18\x03 \x01(\v2\x1a.headwater.agent.v1.ReportH\x00R\x06report\x124\n" +
-	"\x06answer\x18\x04 \x01(\v2\x1a.headwater.agent.v1.AnswerH\x00R\x06answerB\t\n" +
-	"\amessage\"\x80\x01\n" +
+	"\x06answer\x18\x04 \x01(\v2\x1a.headwater.agent.v1.AnswerH\x00R\x06answer\x12.\n" +
+	"\x04left\x18\x06 \x01(\v2\x18.headwater.agent.v1.LeftH\x00R\x04left\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04hostB\t\n" +
+	"\amessage\"\xd6\x01\n" +
 	"\aToAgent\x121\n" +
 	"\x05frame\x18\x01 \x01(\v2\x19.headwater.agent.v1.FrameH\x00R\x05frame\x127\n" +
-	"\arequest\x18\x02 \x01(\v2\x1b.headwater.agent.v1.RequestH\x00R\arequestB\t\n" +
-	"\amessage\"\x9f\x01\n" +
+	"\arequest\x18\x02 \x01(\v2\x1b.headwater.agent.v1.RequestH\x00R\arequest\x12@\n" +
+	"\n" +
+	"superseded\x18\x04 \x01(\v2\x1e.headwater.agent.v1.SupersededH\x00R\n" +
+	"superseded\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04hostB\t\n" +
+	"\amessage\"\x1a\n" +
+	"\x04Left\x12\x12\n" +
+	"\x04boot\x18\x01 \x01(\x04R\x04boot\" \n" +
+	"\n" +
+	"Superseded\x12\x12\n" +
+	"\x04boot\x18\x01 \x01(\x04R\x04boot\"\x9f\x01\n" +
 	"\tSubscribe\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12 \n" +
@@ -1636,63 +1786,67 @@ func file_stream_proto_rawDescGZIP() []byte {
 	return file_stream_proto_rawDescData
 }
 
-var file_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_stream_proto_goTypes = []any{
 	(*FromAgent)(nil),    // 0: headwater.agent.v1.FromAgent
 	(*ToAgent)(nil),      // 1: headwater.agent.v1.ToAgent
-	(*Subscribe)(nil),    // 2: headwater.agent.v1.Subscribe
-	(*Frame)(nil),        // 3: headwater.agent.v1.Frame
-	(*Digest)(nil),       // 4: headwater.agent.v1.Digest
-	(*Applied)(nil),      // 5: headwater.agent.v1.Applied
-	(*Report)(nil),       // 6: headwater.agent.v1.Report
-	(*PortStatus)(nil),   // 7: headwater.agent.v1.PortStatus
-	(*TunnelStatus)(nil), // 8: headwater.agent.v1.TunnelStatus
-	(*FlowStatus)(nil),   // 9: headwater.agent.v1.FlowStatus
-	(*Alarm)(nil),        // 10: headwater.agent.v1.Alarm
-	(*Request)(nil),      // 11: headwater.agent.v1.Request
-	(*Answer)(nil),       // 12: headwater.agent.v1.Answer
-	(*TraceCheck)(nil),   // 13: headwater.agent.v1.TraceCheck
-	(*TraceArm)(nil),     // 14: headwater.agent.v1.TraceArm
-	(*TraceFilter)(nil),  // 15: headwater.agent.v1.TraceFilter
-	(*TraceResult)(nil),  // 16: headwater.agent.v1.TraceResult
-	(*TraceStep)(nil),    // 17: headwater.agent.v1.TraceStep
-	(*TraceLifted)(nil),  // 18: headwater.agent.v1.TraceLifted
-	nil,                  // 19: headwater.agent.v1.FlowStatus.DropsEntry
-	(*Object)(nil),       // 20: headwater.agent.v1.Object
-	(*Ref)(nil),          // 21: headwater.agent.v1.Ref
-	(Kind)(0),            // 22: headwater.agent.v1.Kind
-	(*Neighbor)(nil),     // 23: headwater.agent.v1.Neighbor
+	(*Left)(nil),         // 2: headwater.agent.v1.Left
+	(*Superseded)(nil),   // 3: headwater.agent.v1.Superseded
+	(*Subscribe)(nil),    // 4: headwater.agent.v1.Subscribe
+	(*Frame)(nil),        // 5: headwater.agent.v1.Frame
+	(*Digest)(nil),       // 6: headwater.agent.v1.Digest
+	(*Applied)(nil),      // 7: headwater.agent.v1.Applied
+	(*Report)(nil),       // 8: headwater.agent.v1.Report
+	(*PortStatus)(nil),   // 9: headwater.agent.v1.PortStatus
+	(*TunnelStatus)(nil), // 10: headwater.agent.v1.TunnelStatus
+	(*FlowStatus)(nil),   // 11: headwater.agent.v1.FlowStatus
+	(*Alarm)(nil),        // 12: headwater.agent.v1.Alarm
+	(*Request)(nil),      // 13: headwater.agent.v1.Request
+	(*Answer)(nil),       // 14: headwater.agent.v1.Answer
+	(*TraceCheck)(nil),   // 15: headwater.agent.v1.TraceCheck
+	(*TraceArm)(nil),     // 16: headwater.agent.v1.TraceArm
+	(*TraceFilter)(nil),  // 17: headwater.agent.v1.TraceFilter
+	(*TraceResult)(nil),  // 18: headwater.agent.v1.TraceResult
+	(*TraceStep)(nil),    // 19: headwater.agent.v1.TraceStep
+	(*TraceLifted)(nil),  // 20: headwater.agent.v1.TraceLifted
+	nil,                  // 21: headwater.agent.v1.FlowStatus.DropsEntry
+	(*Object)(nil),       // 22: headwater.agent.v1.Object
+	(*Ref)(nil),          // 23: headwater.agent.v1.Ref
+	(Kind)(0),            // 24: headwater.agent.v1.Kind
+	(*Neighbor)(nil),     // 25: headwater.agent.v1.Neighbor
 }
 var file_stream_proto_depIdxs = []int32{
-	2,  // 0: headwater.agent.v1.FromAgent.subscribe:type_name -> headwater.agent.v1.Subscribe
-	5,  // 1: headwater.agent.v1.FromAgent.applied:type_name -> headwater.agent.v1.Applied
-	6,  // 2: headwater.agent.v1.FromAgent.report:type_name -> headwater.agent.v1.Report
-	12, // 3: headwater.agent.v1.FromAgent.answer:type_name -> headwater.agent.v1.Answer
-	3,  // 4: headwater.agent.v1.ToAgent.frame:type_name -> headwater.agent.v1.Frame
-	11, // 5: headwater.agent.v1.ToAgent.request:type_name -> headwater.agent.v1.Request
-	20, // 6: headwater.agent.v1.Frame.set:type_name -> headwater.agent.v1.Object
-	21, // 7: headwater.agent.v1.Frame.gone:type_name -> headwater.agent.v1.Ref
-	4,  // 8: headwater.agent.v1.Frame.digests:type_name -> headwater.agent.v1.Digest
-	22, // 9: headwater.agent.v1.Digest.kind:type_name -> headwater.agent.v1.Kind
-	7,  // 10: headwater.agent.v1.Report.ports:type_name -> headwater.agent.v1.PortStatus
-	8,  // 11: headwater.agent.v1.Report.tunnels:type_name -> headwater.agent.v1.TunnelStatus
-	9,  // 12: headwater.agent.v1.Report.flows:type_name -> headwater.agent.v1.FlowStatus
-	10, // 13: headwater.agent.v1.Report.alarms:type_name -> headwater.agent.v1.Alarm
-	23, // 14: headwater.agent.v1.Report.neighbors:type_name -> headwater.agent.v1.Neighbor
-	19, // 15: headwater.agent.v1.FlowStatus.drops:type_name -> headwater.agent.v1.FlowStatus.DropsEntry
-	13, // 16: headwater.agent.v1.Request.trace_check:type_name -> headwater.agent.v1.TraceCheck
-	14, // 17: headwater.agent.v1.Request.trace_arm:type_name -> headwater.agent.v1.TraceArm
-	16, // 18: headwater.agent.v1.Answer.trace_result:type_name -> headwater.agent.v1.TraceResult
-	18, // 19: headwater.agent.v1.Answer.trace_lifted:type_name -> headwater.agent.v1.TraceLifted
-	15, // 20: headwater.agent.v1.TraceArm.filter:type_name -> headwater.agent.v1.TraceFilter
-	17, // 21: headwater.agent.v1.TraceResult.steps:type_name -> headwater.agent.v1.TraceStep
-	0,  // 22: headwater.agent.v1.NetworkState.Watch:input_type -> headwater.agent.v1.FromAgent
-	1,  // 23: headwater.agent.v1.NetworkState.Watch:output_type -> headwater.agent.v1.ToAgent
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	4,  // 0: headwater.agent.v1.FromAgent.subscribe:type_name -> headwater.agent.v1.Subscribe
+	7,  // 1: headwater.agent.v1.FromAgent.applied:type_name -> headwater.agent.v1.Applied
+	8,  // 2: headwater.agent.v1.FromAgent.report:type_name -> headwater.agent.v1.Report
+	14, // 3: headwater.agent.v1.FromAgent.answer:type_name -> headwater.agent.v1.Answer
+	2,  // 4: headwater.agent.v1.FromAgent.left:type_name -> headwater.agent.v1.Left
+	5,  // 5: headwater.agent.v1.ToAgent.frame:type_name -> headwater.agent.v1.Frame
+	13, // 6: headwater.agent.v1.ToAgent.request:type_name -> headwater.agent.v1.Request
+	3,  // 7: headwater.agent.v1.ToAgent.superseded:type_name -> headwater.agent.v1.Superseded
+	22, // 8: headwater.agent.v1.Frame.set:type_name -> headwater.agent.v1.Object
+	23, // 9: headwater.agent.v1.Frame.gone:type_name -> headwater.agent.v1.Ref
+	6,  // 10: headwater.agent.v1.Frame.digests:type_name -> headwater.agent.v1.Digest
+	24, // 11: headwater.agent.v1.Digest.kind:type_name -> headwater.agent.v1.Kind
+	9,  // 12: headwater.agent.v1.Report.ports:type_name -> headwater.agent.v1.PortStatus
+	10, // 13: headwater.agent.v1.Report.tunnels:type_name -> headwater.agent.v1.TunnelStatus
+	11, // 14: headwater.agent.v1.Report.flows:type_name -> headwater.agent.v1.FlowStatus
+	12, // 15: headwater.agent.v1.Report.alarms:type_name -> headwater.agent.v1.Alarm
+	25, // 16: headwater.agent.v1.Report.neighbors:type_name -> headwater.agent.v1.Neighbor
+	21, // 17: headwater.agent.v1.FlowStatus.drops:type_name -> headwater.agent.v1.FlowStatus.DropsEntry
+	15, // 18: headwater.agent.v1.Request.trace_check:type_name -> headwater.agent.v1.TraceCheck
+	16, // 19: headwater.agent.v1.Request.trace_arm:type_name -> headwater.agent.v1.TraceArm
+	18, // 20: headwater.agent.v1.Answer.trace_result:type_name -> headwater.agent.v1.TraceResult
+	20, // 21: headwater.agent.v1.Answer.trace_lifted:type_name -> headwater.agent.v1.TraceLifted
+	17, // 22: headwater.agent.v1.TraceArm.filter:type_name -> headwater.agent.v1.TraceFilter
+	19, // 23: headwater.agent.v1.TraceResult.steps:type_name -> headwater.agent.v1.TraceStep
+	0,  // 24: headwater.agent.v1.NetworkState.Watch:input_type -> headwater.agent.v1.FromAgent
+	1,  // 25: headwater.agent.v1.NetworkState.Watch:output_type -> headwater.agent.v1.ToAgent
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_stream_proto_init() }
@@ -1706,16 +1860,18 @@ func file_stream_proto_init() {
 		(*FromAgent_Applied)(nil),
 		(*FromAgent_Report)(nil),
 		(*FromAgent_Answer)(nil),
+		(*FromAgent_Left)(nil),
 	}
 	file_stream_proto_msgTypes[1].OneofWrappers = []any{
 		(*ToAgent_Frame)(nil),
 		(*ToAgent_Request)(nil),
+		(*ToAgent_Superseded)(nil),
 	}
-	file_stream_proto_msgTypes[11].OneofWrappers = []any{
+	file_stream_proto_msgTypes[13].OneofWrappers = []any{
 		(*Request_TraceCheck)(nil),
 		(*Request_TraceArm)(nil),
 	}
-	file_stream_proto_msgTypes[12].OneofWrappers = []any{
+	file_stream_proto_msgTypes[14].OneofWrappers = []any{
 		(*Answer_TraceResult)(nil),
 		(*Answer_TraceLifted)(nil),
 	}
@@ -1725,7 +1881,7 @@ func file_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stream_proto_rawDesc), len(file_stream_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

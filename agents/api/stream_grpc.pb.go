@@ -33,6 +33,7 @@ type NetworkStateClient interface {
 	// Watch is one subscription. The client's first message is Subscribe, its later ones anything else. The server answers with frames:
 	// first what brings the client to the present, then each change. The host in Subscribe must be the one in the client's
 	// certificate; else the stream ends with PERMISSION_DENIED. It ends with ABORTED when another stream for the same host takes its place.
+	// The stream of a relay is for all of its site; what it passes on for hosts, and what they are sent through it, names the host.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromAgent, ToAgent], error)
 }
 
@@ -66,6 +67,7 @@ type NetworkStateServer interface {
 	// Watch is one subscription. The client's first message is Subscribe, its later ones anything else. The server answers with frames:
 	// first what brings the client to the present, then each change. The host in Subscribe must be the one in the client's
 	// certificate; else the stream ends with PERMISSION_DENIED. It ends with ABORTED when another stream for the same host takes its place.
+	// The stream of a relay is for all of its site; what it passes on for hosts, and what they are sent through it, names the host.
 	Watch(grpc.BidiStreamingServer[FromAgent, ToAgent]) error
 	mustEmbedUnimplementedNetworkStateServer()
 }
