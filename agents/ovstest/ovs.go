@@ -98,7 +98,7 @@ func (s *Switch) KillDB() { s.killDB() }
 // StartSwitchd starts the ovs-vswitchd, again after KillSwitchd.
 func (s *Switch) StartSwitchd() {
 	s.t.Helper()
-	s.killSwitchd = s.daemon("ovs-vswitchd", s.Endpoint(), "--enable-dummy=override", "--disable-system", "--unixctl="+s.path("vswitchd.ctl"),
+	s.killSwitchd = s.daemon("ovs-vswitchd", s.Endpoint(), "--enable-dummy=system", "--disable-system", "--unixctl="+s.path("vswitchd.ctl"),
 		"--pidfile="+s.path("vswitchd.pid"), "--log-file="+s.path("vswitchd.log"), "--no-chdir", "-vconsole:off")
 	s.reachable(s.path("vswitchd.ctl"))
 }

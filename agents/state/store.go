@@ -26,6 +26,7 @@ const (
 	ListAll                List = iota // all of a kind; Kind.String()
 	ListPortsOfNetwork                 // network
 	ListPortsOfHost                    // host: plugged there now, or after their migration
+	ListPortsOnHost                    // OnHost(network, host): those of the network that are plugged at the host, now or after their migration
 	ListPortsOfGroup                   // security group
 	ListSubports                       // parent port
 	ListSubnetsOfNetwork               // network
@@ -40,6 +41,9 @@ const (
 	ListNetworksOfPhysical             // physical network
 	ListHostsOfSite                    // site
 )
+
+// OnHost is the id of a list of ports of a network on a host.
+func OnHost(network, host string) string { return network + "@" + host }
 
 // indexesOf are the lists that an object is in. The order does not matter; none stands twice.
 func indexesOf(o Object) []Index {
@@ -60,6 +64,11 @@ func indexesOf(o Object) []Index {
 		add(ListPortsOfNetwork, o.Network)
 		add(ListPortsOfHost, o.Host)
 		add(ListPortsOfHost, o.NextHost)
+		for _, h := range []string{o.Host, o.NextHost} {
+			if h != "" {
+				add(ListPortsOnHost, OnHost(o.Network, h))
+			}
+		}
 		add(ListSubports, o.Parent)
 		for _, g := range o.SecurityGroups {
 			add(ListPortsOfGroup, g)

@@ -1,0 +1,238 @@
+package flows
+
+import (
+	"net/netip"
+
+	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// compileNetwork makes what is a network's own, and has all that lives in it compiled.
+func compileNetwork(x *emitter, id string) {
+	network := get[*state.Network](x, id)
+	if network == nil {
+		return
+	}
+	x.need(ruleFlood, id)
+	x.need(ruleServices, id)
+	for _, port := range x.ids(state.ListPortsOfNetwork, id) {
+		x.need(rulePeer, port)
+	}
+	for _, router := range x.ids(state.ListRoutersOfNetwork, id) {
+		x.need(ruleRouter, router)
+	}
+	if network.Segment == state.Overlay {
+		return
+	}
+	uplink := get[*state.Uplink](x, network.Physical)
+	if uplink == nil {
+		return
+	}
+	physical(x, network, uplink)
+}
+
+// physical joins a network to the bridge that leads to its physical network.
+func physical(x *emitter, network *state.Network, uplink *state.Uplink) {
+	in := match().Num(openflow.InPort, uint64(uplink.OFPort))
+	known := []openflow.Action{enter(network.Key), raise(FlagUplink)}
+	if network.Segment == state.VLAN {
+		tag := 0x1000 | uint64(network.VLAN)
+		x.flow(network.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
+		x.flow(network.Ref(), TOutput, PHigh, inNetwork(network.Key).Num(ROFPort, uint64(uplink.OFPort)), apply(
+			&openflow.PushVLAN{EtherType: ethVLAN}, set(openflow.VLANVID, tag), output(uplink.OFPort)))
+	} else {
+		x.flow(network.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, 0), apply(known...), goTo(TTap))
+	}
+	// Somebody whom nobody has told of is out there; of what comes from there nobody here has asked.
+	out := flagged(inNetwork(network.Key), FlagUplink, false)
+	if !network.Learn {
+		x.flow(network.Ref(), TSwitch, PLow, out, apply(set(ROFPort, uint64(uplink.OFPort))), goTo(TDestPPS))
+		return
+	}
+	x.flow(network.Ref(), TSwitch, PLow, inNetwork(network.Key), goTo(TLearned))
+}
+
+// compileFlood makes the groups that reach all of a network. There is one copy for each other host, whatever the number of its ports.
+// Ports of this host are spread over groups of their own, so that one more changes few buckets and no group grows beyond what a message holds.
+func compileFlood(x *emitter, id string) {
+	network := get[*state.Network](x, id)
+	if network == nil {
+		return
+	}
+	here := floodHere(x, network)
+	buckets := []openflow.Bucket{openflow.NewBucket(&openflow.Group{Group: here})}
+	if network.Segment == state.Overlay {
+		for _, end := range endsOf(x, network) {
+			actions := append(end.set(), set(openflow.TunID, TunnelKey(TunnelNetwork, network.Key)),
+				move(RFlags, FlagTrace, 1, openflow.TunID, TunnelTraceBit), anywhere(), output(end.port))
+			buckets = append(buckets, openflow.NewBucket(actions...))
+		}
+	} else if uplink := get[*state.Uplink](x, network.Physical); uplink != nil {
+		buckets = append(buckets, openflow.NewBucket(set(ROFPort, uint64(uplink.OFPort)), lookUp(TTapOut)))
+	}
+	x.group(GroupFlood|network.Key, openflow.GroupOfAll, buckets)
+	x.flow(network.Ref(), TFlood, PNormal, flagged(inNetwork(network.Key), FlagTunnel, false), apply(&openflow.Group{Group: GroupFlood | network.Key}))
+	x.flow(network.Ref(), TFlood, PNormal, flagged(inNetwork(network.Key), FlagTunnel, true), apply(&openflow.Group{Group: here}))
+}
+
+// floodChunks is over how many groups the ports of one network are spread.
+const floodChunks = 64
+
+func floodHere(x *emitter, network *state.Network) uint32 {
+	var chunks [floodChunks][]openflow.Bucket
+	for _, port := range all[*state.Port](x, state.ListPortsOnHost, state.OnHost(network.ID, x.c.cfg.Host)) {
+		n := port.Key % floodChunks
+		chunks[n] = append(chunks[n], openflow.NewBucket(set(RDest, uint64(port.Key)), lookUp(TDestination)))
+	}
+	var buckets []openflow.Bucket
+	for n, ports := range chunks {
+		if len(ports) > 0 {
+			group := GroupFloodChunk | network.Key*floodChunks | uint32(n) //nolint:gosec // 0 to 63
+			x.group(group, openflow.GroupOfAll, ports)
+			buckets = append(buckets, openflow.NewBucket(&openflow.Group{Group: group}))
+		}
+	}
+	x.group(GroupFloodHere|network.Key, openflow.GroupOfAll, buckets)
+	return GroupFloodHere | network.Key
+}
+
+// tunnelEnd is another host, as this one's switch reaches it.
+type tunnelEnd struct {
+	address netip.Addr
+	port    uint32 // the switch's
+}
+
+// set directs what the tunnel's port sends.
+func (e tunnelEnd) set() []openflow.Action {
+	if e.address.Is4() {
+		return []openflow.Action{setAddr(openflow.TunDst, e.address)}
+	}
+	return []openflow.Action{setAddr(openflow.TunIPv6Dst, e.address)}
+}
+
+// endOf is the tunnel to a host.
+func endOf(x *emitter, id string) (tunnelEnd, bool) {
+	self, other := get[*state.Host](x, x.c.cfg.Host), get[*state.Host](x, id)
+	if self == nil || other == nil || id == x.c.cfg.Host {
+		return tunnelEnd{}, false
+	}
+	end, ok := self.Reach(other)
+	if !ok {
+		return tunnelEnd{}, false
+	}
+	tunnel := get[*state.Tunnel](x, state.TunnelID(end.Encap, end.Port))
+	if tunnel == nil {
+		return tunnelEnd{}, false
+	}
+	return tunnelEnd{end.Address, tunnel.OFPort}, true
+}
+
+// endsOf are the tunnels to the hosts that have ports of a network, each once.
+func endsOf(x *emitter, network *state.Network) []tunnelEnd {
+	var out []tunnelEnd
+	seen := map[string]bool{}
+	for _, port := range all[*state.Port](x, state.ListPortsOfNetwork, network.ID) {
+		for _, h := range []string{port.Host, port.NextHost} {
+			if h == "" || seen[h] {
+				continue
+			}
+			seen[h] = true
+			if end, ok := endOf(x, h); ok {
+				out = append(out, end)
+			}
+		}
+	}
+	return out
+}
+
+// compilePeer makes how a port of a network is found from here: its Ethernet address, its answers, its place.
+func compilePeer(x *emitter, id string) {
+	port := get[*state.Port](x, id)
+	if port == nil || port.Down {
+		return
+	}
+	network := get[*state.Network](x, port.Network)
+	if network == nil {
+		return
+	}
+	x.flow(port.Ref(), TSwitch, PNormal, ethDst(inNetwork(network.Key), port.MAC), apply(set(RDest, uint64(port.Key))), goTo(TDestination))
+	for _, f := range port.FixedIPs {
+		answer(x, port.Ref(), flagged(inNetwork(network.Key), FlagUplink, false), f.Address, port.MAC, false)
+	}
+	place(x, port, network)
+}
+
+// place says where a port is. A port that is migrating is reached where it was until its host changes; the host where it no longer is passes on
+// what still comes, and the one where it is already takes what is passed on.
+func place(x *emitter, port *state.Port, network *state.Network) {
+	plug := get[*state.Plug](x, port.ID)
+	here := x.c.cfg.Host
+	if plug != nil && port.On(here) {
+		do := []openflow.Instruction{apply(enter(network.Key), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port))), set(ROFPort, uint64(plug.OFPort))), goTo(TInTrack)}
+		if port.Host == here {
+			x.flow(port.Ref(), TDestination, PNormal, to(port.Key), do...)
+			return
+		}
+		x.flow(port.Ref(), TDestination, PHigh, flagged(to(port.Key), FlagTunnel, true), do...)
+	}
+	there := port.Host
+	if there == here {
+		there = port.NextHost
+	}
+	if network.Segment != state.Overlay {
+		if uplink := get[*state.Uplink](x, network.Physical); uplink != nil && (port.Foreign || there != "") {
+			x.flow(port.Ref(), TDestination, PNormal, to(port.Key), apply(set(ROFPort, uint64(uplink.OFPort))), goTo(TDestPPS))
+		}
+		return
+	}
+	if end, ok := endOf(x, there); ok {
+		x.flow(port.Ref(), TDestination, PNormal, to(port.Key), apply(append(end.set(), set(ROFPort, uint64(end.port)))...), goTo(TTunnel))
+	}
+}
+
+// answer has the switch answer who asks for an address.
+func answer(x *emitter, about state.Ref, asked openflow.Match, a netip.Addr, mac state.MAC, router bool) {
+	if a.Is4() {
+		x.flow(about, TARP, PNormal, arp(asked).Num(openflow.ARPOp, 1).Addr(openflow.ARPTPA, a), apply(
+			copyField(openflow.EthSrc, openflow.EthDst), setMAC(openflow.EthSrc, mac), set(openflow.ARPOp, 2),
+			copyField(openflow.ARPSHA, openflow.ARPTHA), setMAC(openflow.ARPSHA, mac),
+			copyField(openflow.ARPSPA, openflow.ARPTPA), setAddr(openflow.ARPSPA, a)), goTo(TReply))
+		return
+	}
+	flags := uint64(0x60000000) // solicited, override (RFC 4861 section 4.4)
+	if router {
+		flags |= 0x80000000
+	}
+	// Without the option there is no room for ours: who has the address answers.
+	x.flow(about, TNDPrepare, PNormal, icmpv6(asked, 135).Addr(openflow.NDTarget, a).Num(openflow.NDOptionsType, 1), apply(
+		copyField(openflow.EthSrc, openflow.EthDst), setMAC(openflow.EthSrc, mac),
+		copyField(openflow.IPv6Src, openflow.IPv6Dst), setAddr(openflow.IPv6Src, a),
+		set(openflow.ICMPv6Type, 136), set(RScratch, flags)), goTo(TND))
+}
+
+// compileServices sends to the agent what it answers in a network.
+func compileServices(x *emitter, id string) {
+	network := get[*state.Network](x, id)
+	if network == nil {
+		return
+	}
+	var dhcp4, dhcp6, ra bool
+	for _, s := range all[*state.Subnet](x, state.ListSubnetsOfNetwork, id) {
+		if s.CIDR.Addr().Is4() {
+			dhcp4 = dhcp4 || s.DHCP
+			continue
+		}
+		dhcp6 = dhcp6 || s.DHCP && s.AddressMode >= state.DHCPStateless
+		ra = ra || s.RAMode != state.IPv6None
+	}
+	asked := flagged(inNetwork(network.Key), FlagPunt, true)
+	if dhcp4 {
+		x.flow(network.Ref(), TPunt, PNormal, proto(ipv4(asked), protoUDP).Num(openflow.UDPDst, 67), apply(punt(OpDHCPv4)))
+	}
+	if dhcp6 {
+		x.flow(network.Ref(), TPunt, PNormal, proto(ipv6(asked), protoUDP).Num(openflow.UDPDst, 547), apply(punt(OpDHCPv6)))
+	}
+	if ra {
+		x.flow(network.Ref(), TPunt, PNormal, icmpv6(asked, 133), apply(punt(OpSolicit)))
+	}
+}

@@ -1,0 +1,180 @@
+package flows
+
+import (
+	"math"
+	"net/netip"
+
+	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// compilePort makes the way in of a port that is plugged here.
+func compilePort(x *emitter, id string) {
+	plug, port := get[*state.Plug](x, id), get[*state.Port](x, id)
+	if plug == nil || port == nil || port.Down || !port.On(x.c.cfg.Host) {
+		return
+	}
+	network := get[*state.Network](x, port.Network)
+	if network == nil {
+		return
+	}
+	x.need(ruleNetwork, network.ID)
+	if port.PortSecurity {
+		x.need(ruleFence, id)
+	}
+	if port.QoS != (state.QoS{DSCP: -1}) {
+		x.need(ruleLimit, id)
+	}
+	classify(x, plug, port, network)
+	admit(x, port)
+	if !port.PortSecurity {
+		x.flow(port.Ref(), TSourceL2, pUnsecured, from(port.Key), goTo(TSourceRate))
+		return
+	}
+	for _, s := range sendersOf(port) {
+		secure(x, port, s)
+	}
+}
+
+func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Network) {
+	in := match().Num(openflow.InPort, uint64(plug.OFPort))
+	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port)))}
+	if port.Parent != "" {
+		// What it sends may come back out of the port by which it came in, to the parent or a sibling.
+		known = append([]openflow.Action{&openflow.PopVLAN{}}, append(known, anywhere())...)
+		x.flow(port.Ref(), TTrunk, PNormal, in.Num(openflow.VLANVID, 0x1000|uint64(port.ParentVLAN)),
+			apply(append(known, load(ROFPort, 0, 16, uint64(plug.OFPort)))...), goTo(TTap))
+		x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(
+			&openflow.PushVLAN{EtherType: ethVLAN}, set(openflow.VLANVID, 0x1000|uint64(port.ParentVLAN)), &openflow.OutputReg{From: openflow.Whole(ROFPort)}))
+		x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+		return
+	}
+	x.flow(port.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, 0), apply(known...), goTo(TTap))
+	if len(x.ids(state.ListSubports, port.ID)) > 0 {
+		x.flow(port.Ref(), TClassify, PLow, in.Masked(openflow.VLANVID, openflow.Num(0x1000), openflow.Num(0x1000)), goTo(TTrunk))
+		x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+	}
+}
+
+// admit bounds what the port can have the agent do.
+func admit(x *emitter, port *state.Port) {
+	rate := x.c.cfg.PuntRate
+	if rate == 0 {
+		return
+	}
+	id := MeterPunt | port.Key
+	x.meter(id, openflow.MeterPktPS|openflow.MeterBurst, openflow.Band{Type: 1, Rate: rate, Burst: rate})
+	x.flow(port.Ref(), TPuntAdmit, PNormal, from(port.Key), throttle(id), goTo(TPunt))
+}
+
+// sender is an Ethernet address that a port may send from, and the addresses that go with it.
+type sender struct {
+	mac      state.MAC
+	prefixes []netip.Prefix
+}
+
+func sendersOf(port *state.Port) []sender {
+	out := []sender{{mac: port.MAC}}
+	add := func(mac state.MAC, p netip.Prefix) {
+		for i := range out {
+			if out[i].mac == mac {
+				for _, there := range out[i].prefixes {
+					if there == p {
+						return
+					}
+				}
+				out[i].prefixes = append(out[i].prefixes, p)
+				return
+			}
+		}
+		out = append(out, sender{mac, []netip.Prefix{p}})
+	}
+	v6 := false
+	for _, f := range port.FixedIPs {
+		add(port.MAC, host(f.Address))
+		v6 = v6 || f.Address.Is6()
+	}
+	for _, a := range port.AllowedPairs {
+		add(a.MAC, a.Prefix)
+		v6 = v6 || a.Prefix.Addr().Is6()
+	}
+	for i := range out {
+		if v6 {
+			add(out[i].mac, host(out[i].mac.LinkLocal()))
+		}
+	}
+	return out
+}
+
+// secure lets a sender's packets by. What is not let by here is dropped, and counted by table.
+func secure(x *emitter, port *state.Port, s sender) {
+	own := ethSrc(from(port.Key), s.mac)
+	var v4, v6 bool
+	for _, p := range s.prefixes {
+		if p.Addr().Is4() {
+			v4 = true
+			said := arp(own).Num(openflow.ARPSHA, uint64(s.mac))
+			x.flow(port.Ref(), TSourceL2, PNormal, said.Prefix(openflow.ARPSPA, p), goTo(TSourceRate))
+		} else {
+			v6 = true
+			for _, tll := range []state.MAC{s.mac, 0} { // 0: the option is absent
+				x.flow(port.Ref(), TSourceL2, pOwnND, icmpv6(own, 136).Num(openflow.NDTLL, uint64(tll)).Prefix(openflow.NDTarget, p), goTo(TSourceIP))
+			}
+		}
+		x.flow(port.Ref(), TSourceIP, PNormal, source(own, p), goTo(TSourceRate))
+	}
+	if v4 {
+		x.flow(port.Ref(), TSourceL2, PNormal, arp(own).Num(openflow.ARPSHA, uint64(s.mac)).Num(openflow.ARPOp, 1).Addr(openflow.ARPSPA, netip.IPv4Unspecified()), goTo(TSourceRate))
+		x.flow(port.Ref(), TSourceL2, PNormal, ipv4(own), goTo(TSourceIP))
+	}
+	if v6 {
+		for _, sll := range []state.MAC{s.mac, 0} {
+			x.flow(port.Ref(), TSourceL2, pOwnND, icmpv6(own, 135).Num(openflow.NDSLL, uint64(sll)), goTo(TSourceIP))
+		}
+		x.flow(port.Ref(), TSourceL2, PNormal, ipv6(own), goTo(TSourceIP))
+	}
+}
+
+// groupsOf names the set of security groups of a port; 0: none apply.
+func groupsOf(port *state.Port) uint32 {
+	if !port.PortSecurity {
+		return 0
+	}
+	return Hash(append([]string{"groups"}, port.SecurityGroups...)...)
+}
+
+// compileLimit makes a plugged port's quality of service.
+func compileLimit(x *emitter, id string) {
+	port := get[*state.Port](x, id)
+	if port == nil {
+		return
+	}
+	q := port.QoS
+	limit := func(kind uint32, t, next Table, m openflow.Match, flags uint16, rate, burst uint64, actions ...openflow.Action) {
+		var do []openflow.Instruction
+		if rate > 0 {
+			if burst == 0 {
+				burst = rate // a second's worth: Open vSwitch's own choice is as much
+			}
+			flags |= openflow.MeterBurst
+			x.meter(kind|port.Key, flags, openflow.Band{Type: 1, Rate: uint32(min(rate, math.MaxUint32)), Burst: uint32(min(burst, math.MaxUint32))})
+			do = append(do, throttle(kind|port.Key))
+		}
+		if len(actions) > 0 {
+			do = append(do, apply(actions...))
+		}
+		if len(do) > 0 {
+			x.flow(port.Ref(), t, PNormal, m, append(do, goTo(next))...)
+		}
+	}
+	limit(MeterOutP, TSourcePPS, TSourceL2, from(port.Key), openflow.MeterPktPS, q.EgressPPS, 0)
+	limit(MeterInP, TDestPPS, TDestRate, to(port.Key), openflow.MeterPktPS, q.IngressPPS, 0)
+	limit(MeterIn, TDestRate, TTapOut, to(port.Key), openflow.MeterKBPS, q.IngressKbps, q.IngressBurstKbit)
+	if q.DSCP < 0 {
+		limit(MeterOut, TSourceRate, TPuntClass, from(port.Key), openflow.MeterKBPS, q.EgressKbps, q.EgressBurstKbit)
+		return
+	}
+	mark := set(openflow.IPDSCP, uint64(q.DSCP)) //nolint:gosec // 6 bits, checked when it was read
+	limit(MeterOut, TSourceRate, TPuntClass, ipv4(from(port.Key)), openflow.MeterKBPS, q.EgressKbps, q.EgressBurstKbit, mark)
+	limit(MeterOut, TSourceRate, TPuntClass, ipv6(from(port.Key)), openflow.MeterKBPS, q.EgressKbps, q.EgressBurstKbit, mark)
+}

@@ -1,0 +1,68 @@
+package flows
+
+import (
+	"fmt"
+
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// The rules. Their numbers stand in cookies: a number is never given to another rule.
+const (
+	ruleStatic   rule = 1  // what every host has
+	rulePort     rule = 2  // a port that is plugged here: the way in
+	ruleNetwork  rule = 3  // a network that ports here can reach
+	rulePeer     rule = 4  // a port of such a network: how it is found
+	ruleFlood    rule = 5  // the groups of such a network
+	ruleServices rule = 6  // what the agent does in such a network
+	ruleRouter   rule = 7  // a router that ports here can reach
+	ruleNeighbor rule = 8  // a port, as the next hop of a router
+	ruleFloating rule = 9  // a floating IP
+	ruleGateway  rule = 10 // a router's gateway
+	ruleFence    rule = 11 // a plugged port's security groups
+	ruleGroups   rule = 12 // a set of security groups that some plugged port has
+	ruleGroup    rule = 13 // a security group
+	ruleSet      rule = 14 // an address set
+	ruleLimit    rule = 15 // a plugged port's quality of service
+	ruleExternal rule = 16 // an external network
+)
+
+// about says what a rule does and which of the others it may need in a circle.
+type about struct {
+	name    string
+	cycle   bool
+	compile func(x *emitter, id string)
+}
+
+func (r rule) about() about {
+	switch r {
+	case ruleStatic:
+		return about{"static", false, compileStatic}
+	case rulePort:
+		return about{"port", false, compilePort}
+	case ruleNetwork:
+		return about{"network", true, compileNetwork}
+	case rulePeer:
+		return about{"peer", false, compilePeer}
+	case ruleFlood:
+		return about{"flood", false, compileFlood}
+	case ruleServices:
+		return about{"services", false, compileServices}
+	case ruleLimit:
+		return about{"limit", false, compileLimit}
+	}
+	return about{fmt.Sprintf("rule %d", uint8(r)), false, func(*emitter, string) {}}
+}
+
+func (r rule) mayCycle() bool                { return r.about().cycle }
+func (r rule) compile(x *emitter, id string) { r.about().compile(x, id) }
+
+// String is the name of the part of the compiler that makes the class's flows.
+func (c Class) String() string { return rule(c).about().name }
+
+// rootsOf are the units that an object calls for by being there. Everything else is compiled because something needs it.
+func rootsOf(r state.Ref) []unitKey {
+	if r.Kind == state.KindPlug {
+		return []unitKey{{rulePort, r.ID}}
+	}
+	return nil
+}
