@@ -40,20 +40,23 @@ func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Net
 	in := match().Num(openflow.InPort, uint64(plug.OFPort))
 	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port)))}
 	if port.Parent != "" {
-		// What it sends may come back out of the port by which it came in, to the parent or a sibling.
-		known = append([]openflow.Action{&openflow.PopVLAN{}}, append(known, anywhere())...)
-		x.flow(port.Ref(), TTrunk, PNormal, in.Num(openflow.VLANVID, 0x1000|uint64(port.ParentVLAN)),
-			apply(append(known, load(ROFPort, 0, 16, uint64(plug.OFPort)))...), goTo(TTap))
-		x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(
-			&openflow.PushVLAN{EtherType: ethVLAN}, set(openflow.VLANVID, 0x1000|uint64(port.ParentVLAN)), &openflow.OutputReg{From: openflow.Whole(ROFPort)}))
-		x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+		tag := 0x1000 | uint64(port.ParentVLAN)
+		x.flow(port.Ref(), TTrunk, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
+		share(x, plug, port, &openflow.PushVLAN{EtherType: ethVLAN}, set(openflow.VLANVID, tag))
 		return
 	}
 	x.flow(port.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, 0), apply(known...), goTo(TTap))
 	if len(x.ids(state.ListSubports, port.ID)) > 0 {
 		x.flow(port.Ref(), TClassify, PLow, in.Masked(openflow.VLANVID, openflow.Num(0x1000), openflow.Num(0x1000)), goTo(TTrunk))
-		x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+		share(x, plug, port)
 	}
+}
+
+// share sends what is for a trunk's parent or subport out, also where it came in by the same port of the switch from a sibling, but
+// never back to who sent it.
+func share(x *emitter, plug *state.Plug, port *state.Port, tag ...openflow.Action) {
+	x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(append(tag, anywhere(), output(plug.OFPort))...))
+	x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
 }
 
 // admit bounds what the port can have the agent do.
