@@ -46,17 +46,23 @@ func newBench(ctx context.Context, o options, stderr io.Writer) (*bench, error) 
 	if b.log, err = os.Create(filepath.Join(b.dir, "sites.log")); err != nil {
 		return nil, fmt.Errorf("make a log: %w", err)
 	}
-	if b.program == "" {
-		b.program = filepath.Join(b.dir, "headwater")
-		b.say("building headwater ...")
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/headwater")
-		cmd.Dir = b.root
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build headwater: %w\n%s", err, said)
-		}
-	}
 	b.report = newReport(ctx, b.root)
 	return b, nil
+}
+
+// build makes the headwater program, unless the command line has one.
+func (b *bench) build(ctx context.Context) error {
+	if b.program != "" {
+		return nil
+	}
+	b.program = filepath.Join(b.dir, "headwater")
+	b.say("building headwater ...")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/headwater")
+	cmd.Dir = b.root
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build headwater: %w\n%s", err, said)
+	}
+	return nil
 }
 
 // say tells what the run is at, on the side: the report alone goes to stdout.

@@ -56,7 +56,7 @@ func (b *bench) bootsBeside(ctx context.Context, where string, top *cloud, throu
 	slices.Sort(ours)
 	slices.Sort(theirs)
 	straightP50 := at(theirs, .5)
-	b.report.add(figure{Name: "boot to ACTIVE, p50, " + where, Unit: "ms", Ours: at(ours, .5), Peer: &straightP50, How: fmt.Sprintf(
+	b.report.add(figure{Name: "boot to ACTIVE, p50, " + where, Unit: "ms", Ours: new(at(ours, .5)), Peer: &straightP50, How: fmt.Sprintf(
 		"POST of one server with one port until a GET every %v shows ACTIVE, alternating: through Top (%s) and straight at the site (%s); deleted after each", look, spread(ours), spread(theirs))})
 	return nil
 }

@@ -67,13 +67,13 @@ func (b *bench) creates(ctx context.Context, w *world, clients, each int, aim fl
 	how := fmt.Sprintf("%d clients make %d servers with a port each, one after the other; %s; %s accepted a second, Top's CPU %s ms a create; two emulated sites in another process",
 		clients, each, spread(o.times), number(o.rate()), number(1000*used.Seconds()/float64(clients*each)))
 	name := fmt.Sprintf("create accepted, %d clients, ", clients)
-	b.report.add(figure{Name: name + "p50", Unit: "ms", Ours: at(o.times, .5), How: how})
-	b.report.aim(figure{Name: name + "p99", Unit: "ms", Ours: at(o.times, .99), How: how}, lower, aim)
-	b.report.add(figure{Name: name + "max", Unit: "ms", Ours: at(o.times, 1), How: how})
-	b.report.none(figure{Name: name + "api failed", Unit: "%", Ours: o.failedShare(), How: how})
+	b.report.add(figure{Name: name + "p50", Unit: "ms", Ours: new(at(o.times, .5)), How: how})
+	b.report.aim(figure{Name: name + "p99", Unit: "ms", Ours: new(at(o.times, .99)), How: how}, lower, aim)
+	b.report.add(figure{Name: name + "max", Unit: "ms", Ours: new(at(o.times, 1)), How: how})
+	b.report.none(figure{Name: name + "api failed", Unit: "%", Ours: new(o.failedShare()), How: how})
 	made := len(o.times)
 	failed := after["ERROR"] - before["ERROR"] + made - (total(after) - total(before))
-	b.report.none(figure{Name: name + "server failed", Unit: "%", Ours: 100 * float64(failed) / float64(max(made, 1)), How: fmt.Sprintf(
+	b.report.none(figure{Name: name + "server failed", Unit: "%", Ours: new(100 * float64(failed) / float64(max(made, 1))), How: fmt.Sprintf(
 		"accepted servers that are not ACTIVE when none is in BUILD any more, %s s after the last was accepted (%s ACTIVE a second)",
 		number(took.Seconds()), number(float64(made)/took.Seconds()))})
 	return nil

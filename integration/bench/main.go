@@ -5,7 +5,8 @@
 //
 // Every part runs the real program as a process of its own over emulated sites
 // in another process; the load comes from this one. Only loopback is used. The
-// parts are reads, boots, verbs, creates, outage and memory. Without a real region
+// parts are reads, boots, verbs, creates, outage and memory, and dataplane, which has emulated
+// hosts instead, OVN as the peer, and needs root. Without a real region or OVN
 // the peer's column is empty, and a line says why. It exits 1 when something
 // could not be measured, not when an aim was missed: figures depend on the machine.
 package main
@@ -79,13 +80,14 @@ func exit(err error, stderr io.Writer) int {
 type part struct {
 	name string
 	run  func(context.Context, *bench) error
+	top  bool // needs the headwater program
 }
 
 // parts in the order in which they run: the first four share a Top.
 func parts() []part {
 	return []part{
-		{"boots", measureBoots}, {"verbs", measureVerbs}, {"creates", measureCreates}, {"outage", measureOutage}, {"reads", measureReads},
-		{"memory", measureMemory},
+		{"boots", measureBoots, true}, {"verbs", measureVerbs, true}, {"creates", measureCreates, true}, {"outage", measureOutage, true},
+		{"reads", measureReads, true}, {"memory", measureMemory, true}, {"dataplane", measureDataplane, false},
 	}
 }
 
@@ -112,6 +114,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
+	if slices.ContainsFunc(parts(), func(p part) bool { return p.top && slices.Contains(wanted, p.name) }) {
+		if err := b.build(ctx); err != nil {
+			return err
+		}
+	}
 	var failed []error
 	for _, p := range parts() {
 		if !slices.Contains(wanted, p.name) || ctx.Err() != nil {

@@ -154,8 +154,8 @@ func (c *crowd) atRest(ctx context.Context) error {
 	how := fmt.Sprintf("Top with its default settings (polls every 5 s) over %d emulated sites that hold %d servers with a port each, all in its index; "+
 		"rows prepared in the database by index.Store and binding.Store; %v after its start, for %v", len(c.names), c.b.servers, calmDown, watchRest)
 	size := fmt.Sprintf("%d sites, %d servers", len(c.names), c.b.servers)
-	c.b.report.aim(figure{Name: "memory of Top at rest, " + size, Unit: "MiB", Ours: rss, How: how + "; the highest resident set seen"}, lower, 500)
-	c.b.report.add(figure{Name: "CPU of Top at rest, " + size, Unit: "% of a core", Ours: cpu, How: how})
+	c.b.report.aim(figure{Name: "memory of Top at rest, " + size, Unit: "MiB", Ours: new(rss), How: how + "; the highest resident set seen"}, lower, 500)
+	c.b.report.add(figure{Name: "CPU of Top at rest, " + size, Unit: "% of a core", Ours: new(cpu), How: how})
 	for _, read := range []struct {
 		name, path string
 		n          int
@@ -171,7 +171,7 @@ func (c *crowd) atRest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.b.report.add(figure{Name: read.name + ", p50, " + size, Unit: "ms", Ours: at(o.times, .5), How: "one client, all cores; " + spread(o.times)})
+		c.b.report.add(figure{Name: read.name + ", p50, " + size, Unit: "ms", Ours: new(at(o.times, .5)), How: "one client, all cores; " + spread(o.times)})
 	}
 	c.top.stop()
 	return nil
@@ -224,8 +224,8 @@ func (c *crowd) duringDiff(ctx context.Context) error {
 	took, used := time.Since(began), c.top.cpu()-busy
 	_, peak := c.top.memory()
 	how := fmt.Sprintf("the same Top made to compare all servers, ports, networks, ... of all sites at once: it took %s s and %s s of CPU; VmHWM", number(took.Seconds()), number(used.Seconds()))
-	c.b.report.aim(figure{Name: "memory of Top during a full comparison, peak", Unit: "MiB", Ours: peak, How: how}, lower, 500)
-	c.b.report.add(figure{Name: "full comparison of all sites", Unit: "s", Ours: took.Seconds(), How: how})
+	c.b.report.aim(figure{Name: "memory of Top during a full comparison, peak", Unit: "MiB", Ours: new(peak), How: how}, lower, 500)
+	c.b.report.add(figure{Name: "full comparison of all sites", Unit: "s", Ours: new(took.Seconds()), How: how})
 	tenant, err := c.tenant(ctx)
 	if err != nil {
 		return err

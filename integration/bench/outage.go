@@ -50,7 +50,7 @@ func measureOutage(ctx context.Context, b *bench) error {
 		name  string
 		times []time.Duration
 	}{{"just died", fresh}, {"is known to be down", down}} {
-		b.report.beside(figure{Name: "list of 100 servers, p50, one of two sites " + one.name, Unit: "ms", Ours: at(one.times, .5), How: fmt.Sprintf(
+		b.report.beside(figure{Name: "list of 100 servers, p50, one of two sites " + one.name, Unit: "ms", Ours: new(at(one.times, .5)), How: fmt.Sprintf(
 			"GET /servers/detail?limit=100 at Top, one client; %s; the column peer is the same with both sites alive (%s)", spread(one.times), spread(alive))}, &p50, 0)
 	}
 	return w.health(ctx, "two", "up")

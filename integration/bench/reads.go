@@ -143,7 +143,7 @@ func (b *bench) readsOfTop(ctx context.Context, w *world, theirs realFigures) er
 		return err
 	}
 	peer := peerP50(theirs.one)
-	b.report.beside(figure{Name: "GET server, p50", Unit: "ms", Ours: at(one.times, .5), How: fmt.Sprintf(
+	b.report.beside(figure{Name: "GET server, p50", Unit: "ms", Ours: new(at(one.times, .5)), How: fmt.Sprintf(
 		"one client, one request at a time: Top with GOMAXPROCS=1 over emulated sites (%s), real region (%s)", spread(one.times), spreadOr(theirs.one))}, peer, 20)
 	if err := b.saturate(ctx, w, show); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (b *bench) readsOfTop(ctx context.Context, w *world, theirs realFigures) er
 		if err != nil {
 			return err
 		}
-		f := figure{Name: fmt.Sprintf("list of %d servers with details, p50", n), Unit: "ms", Ours: at(o.times, .5), How: fmt.Sprintf(
+		f := figure{Name: fmt.Sprintf("list of %d servers with details, p50", n), Unit: "ms", Ours: new(at(o.times, .5)), How: fmt.Sprintf(
 			"one client; Top with GOMAXPROCS=1, its servers have a port each (%s)", spread(o.times))}
 		if n != theirs.n {
 			b.report.add(f)
@@ -178,8 +178,8 @@ func (b *bench) saturate(ctx context.Context, w *world, show string) error {
 	used := w.top.cpu() - cpu
 	how := fmt.Sprintf("%d clients for %v, Top with GOMAXPROCS=1, %s; Top used %s s of CPU in %s s",
 		readClients, readTime, spread(o.times), number(used.Seconds()), number(o.elapsed.Seconds()))
-	b.report.aim(figure{Name: "GET server, rate on one core", Unit: "1/s", Ours: o.rate(), How: how}, higher, 2000)
-	b.report.aim(figure{Name: "GET server, for each second of Top's CPU", Unit: "1/s", Ours: float64(len(o.times)) / used.Seconds(), How: how +
+	b.report.aim(figure{Name: "GET server, rate on one core", Unit: "1/s", Ours: new(o.rate()), How: how}, higher, 2000)
+	b.report.aim(figure{Name: "GET server, for each second of Top's CPU", Unit: "1/s", Ours: new(float64(len(o.times)) / used.Seconds()), How: how +
 		": what one core gives when nothing else takes of it"}, higher, 2000)
 	return nil
 }

@@ -17,8 +17,8 @@ import (
 // figure is one line of the report.
 type figure struct {
 	Name  string   `json:"figure"`
-	Ours  float64  `json:"headwater"`
-	Peer  *float64 `json:"peer,omitempty"` // nil: there is none, or it was not measured
+	Ours  *float64 `json:"headwater,omitempty"` // nil: not measured
+	Peer  *float64 `json:"peer,omitempty"`      // nil: there is none, or it was not measured
 	Unit  string   `json:"unit"`
 	Ratio float64  `json:"times,omitempty"` // how many times better ours is
 	Aim   string   `json:"aim,omitempty"`
@@ -93,26 +93,28 @@ func (r *report) add(f figure) { r.figures = append(r.figures, f) }
 
 // aim records a figure with the value that it should be below (lower) or above (higher).
 func (r *report) aim(f figure, d direction, want float64) {
-	sign, met := "<", f.Ours < want
+	sign := "<"
 	if d == higher {
-		sign, met = ">", f.Ours > want
+		sign = ">"
 	}
-	f.Aim, f.Met = fmt.Sprintf("%s %s", sign, number(want)), &met
+	f.Aim = fmt.Sprintf("%s %s", sign, number(want))
+	if f.Ours != nil {
+		f.Met = new(d == lower && *f.Ours < want || d == higher && *f.Ours > want)
+	}
 	r.add(f)
 }
 
 // none records a figure that should be nothing.
 func (r *report) none(f figure) {
-	met := f.Ours == 0
-	f.Aim, f.Met = "0", &met
+	f.Aim, f.Met = "0", new(*f.Ours == 0)
 	r.add(f)
 }
 
 // beside records a latency beside the peer's and how many times ours is lower; want is the wished factor, 0 for none.
 func (r *report) beside(f figure, peer *float64, want float64) {
 	f.Peer = peer
-	if peer != nil && f.Ours > 0 {
-		f.Ratio = *peer / f.Ours
+	if peer != nil && *f.Ours > 0 {
+		f.Ratio = *peer / *f.Ours
 		if want > 0 {
 			met := f.Ratio >= want
 			f.Aim, f.Met = fmt.Sprintf("%s times faster", number(want)), &met
@@ -141,7 +143,10 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "\tfigure\tunit\tHeadwater\tpeer\ttimes\taim\tmet")
 	for i, f := range r.figures {
-		peer, times, met := "", "", ""
+		ours, peer, times, met := "", "", "", ""
+		if f.Ours != nil {
+			ours = number(*f.Ours)
+		}
 		if f.Peer != nil {
 			peer = number(*f.Peer)
 		}
@@ -151,7 +156,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 		if f.Met != nil {
 			met = map[bool]string{true: "yes", false: "NO"}[*f.Met]
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i+1, f.Name, f.Unit, number(f.Ours), peer, times, f.Aim, met)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i+1, f.Name, f.Unit, ours, peer, times, f.Aim, met)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print the table: %w", err)

@@ -43,9 +43,9 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	r := &report{Machine: "a machine", Commit: "abc", Date: time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)}
 	peer := 50.0
-	r.beside(figure{Name: "list", Unit: "ms", Ours: 2, How: "one client"}, &peer, 20)
-	r.aim(figure{Name: "slow", Unit: "ms", Ours: 7, How: "the same"}, lower, 5)
-	r.none(figure{Name: "failed", Unit: "%", Ours: 0, How: "the same"})
+	r.beside(figure{Name: "list", Unit: "ms", Ours: new(float64(2)), How: "one client"}, &peer, 20)
+	r.aim(figure{Name: "slow", Unit: "ms", Ours: new(float64(7)), How: "the same"}, lower, 5)
+	r.none(figure{Name: "failed", Unit: "%", Ours: new(float64(0)), How: "the same"})
 	var table, lines bytes.Buffer
 	if err := r.print(&table, false); err != nil {
 		t.Fatal(err)

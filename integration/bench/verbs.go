@@ -103,8 +103,8 @@ func (b *bench) reportVerbs(where string, ours, theirs []time.Duration) {
 		at   float64
 	}{{"p50", .5}, {"p99", .99}} {
 		peer := at(theirs, q.at)
-		b.report.add(figure{Name: fmt.Sprintf("forwarded verb, %s, %s", q.name, where), Unit: "ms", Ours: at(ours, q.at), Peer: &peer, How: how})
-		f := figure{Name: fmt.Sprintf("forwarded verb, overhead at %s, %s", q.name, where), Unit: "ms", Ours: at(ours, q.at) - peer, How: how}
+		b.report.add(figure{Name: fmt.Sprintf("forwarded verb, %s, %s", q.name, where), Unit: "ms", Ours: new(at(ours, q.at)), Peer: &peer, How: how})
+		f := figure{Name: fmt.Sprintf("forwarded verb, overhead at %s, %s", q.name, where), Unit: "ms", Ours: new(at(ours, q.at) - peer), How: how}
 		if q.name == "p99" && len(ours) >= 100 { // of fewer, the p99 is one moment of the machine
 			b.report.aim(f, lower, 5)
 		} else {

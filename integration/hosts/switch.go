@@ -3,22 +3,14 @@ package hosts
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// startLimit bounds how long a daemon may take to answer, on a machine that does much else.
-const startLimit = 60 * time.Second
 
 // Switch is the Open vSwitch of a node: an ovsdb-server and an ovs-vswitchd.
 type Switch struct {
@@ -26,47 +18,13 @@ type Switch struct {
 
 	node     *Node
 	args     []string // of ovs-vswitchd
-	db, vswd *process
+	db, vswd *Process
 	starts   int // of ovs-vswitchd
-}
-
-// process is a program that runs in the background, waited for by its bed.
-type process struct {
-	pid  int
-	done chan struct{}
-}
-
-// background starts a program that runs until the bed ends, if nobody ends it before; what it says goes to a file.
-func (n *Node) background(said, name string, args ...string) (*process, error) {
-	out, err := os.OpenFile(said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close() //nolint:errcheck // the program has its own
-	cmd := n.Command(n.bed.ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &process{pid: cmd.Process.Pid, done: make(chan struct{})}
-	n.bed.serving.Go(func() {
-		defer close(p.done)
-		_ = cmd.Wait() // it is killed at the end
-	})
-	return p, nil
-}
-
-// kill ends a process as a crash would, and waits until it has ended.
-func (p *process) kill() {
-	if p != nil {
-		_ = unix.Kill(p.pid, unix.SIGKILL)
-		<-p.done
-	}
 }
 
 func (b *Bed) newSwitch(n *Node) (Switch, error) {
 	dir := filepath.Join(b.Dir, n.Name)
-	n.env = []string{"OVS_RUNDIR=" + dir, "OVS_LOGDIR=" + dir, "OVS_DBDIR=" + dir, "OVS_SYSCONFDIR=" + dir}
+	n.env = []string{"OVS_RUNDIR=" + dir, "OVS_LOGDIR=" + dir, "OVS_DBDIR=" + dir, "OVS_SYSCONFDIR=" + dir, "OVN_RUNDIR=" + dir, "OVN_LOGDIR=" + dir}
 	return Switch{Dir: dir, node: n, args: b.cfg.SwitchArgs}, os.Mkdir(dir, 0o755)
 }
 
@@ -98,52 +56,30 @@ func columns(column string, values map[string]string) []string {
 }
 
 func (s *Switch) startDB() (err error) {
-	s.db, err = s.node.background(s.path("ovsdb-server.out"), "ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"),
+	s.db, err = s.node.Start(s.path("ovsdb-server.out"), "ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"),
 		"--remote=db:Open_vSwitch,Open_vSwitch,manager_options", "--unixctl="+s.path("ovsdb-server.ctl"), "--log-file="+s.path("ovsdb-server.log"),
 		"--pidfile="+s.path("ovsdb-server.pid"), "--no-chdir", "-vconsole:off", "-vsyslog:off")
 	if err != nil {
 		return err
 	}
-	return s.answers("ovsdb-server", s.db, "db.sock")
+	return s.db.Listens(s.node.bed.ctx, s.path("db.sock"))
 }
 
 // startSwitch starts ovs-vswitchd and waits until it has brought about what the database asks for.
 func (s *Switch) startSwitch() (err error) {
 	args := append([]string{s.OVSDB()}, s.args...)
-	s.vswd, err = s.node.background(s.path("ovs-vswitchd.out"), "ovs-vswitchd", append(args, "--unixctl="+s.path("ovs-vswitchd.ctl"),
+	s.vswd, err = s.node.Start(s.path("ovs-vswitchd.out"), "ovs-vswitchd", append(args, "--unixctl="+s.path("ovs-vswitchd.ctl"),
 		"--log-file="+s.path("ovs-vswitchd.log"), "--pidfile="+s.path("ovs-vswitchd.pid"), "--no-chdir", "-vconsole:off", "-vsyslog:off")...)
 	if err != nil {
 		return err
 	}
-	if err := s.answers("ovs-vswitchd", s.vswd, "ovs-vswitchd.ctl"); err != nil {
+	if err := s.vswd.Listens(s.node.bed.ctx, s.path("ovs-vswitchd.ctl")); err != nil {
 		return err
 	}
 	// The daemon answers before it has read the database: a change of the database that it has taken in says when it has.
 	s.starts++
 	_, err = s.vsctl(s.node.bed.ctx, "set", "Open_vSwitch", ".", fmt.Sprintf("external_ids:switch-starts=%d", s.starts))
 	return err
-}
-
-// answers waits until a daemon listens at a Unix socket.
-func (s *Switch) answers(name string, p *process, socket string) error {
-	ended := errors.New("it has ended")
-	err := await(s.node.bed.ctx, startLimit, s.node.Name+": "+name, func() error {
-		select {
-		case <-p.done:
-			return ended
-		default:
-		}
-		c, err := net.Dial("unix", s.path(socket))
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	if err != nil {
-		said, _ := os.ReadFile(s.path(name + ".out"))
-		return fmt.Errorf("%w\n%s", err, said)
-	}
-	return nil
 }
 
 func (s *Switch) path(name string) string { return filepath.Join(s.Dir, name) }
@@ -155,10 +91,10 @@ func (s *Switch) OVSDB() string { return "unix:" + s.path("db.sock") }
 func (s *Switch) Mgmt(bridge string) string { return s.path(bridge + ".mgmt") }
 
 // SwitchPID is the process of ovs-vswitchd.
-func (s *Switch) SwitchPID() int { return s.vswd.pid }
+func (s *Switch) SwitchPID() int { return s.vswd.PID }
 
 // KillSwitch ends ovs-vswitchd as a crash would: its flows and connections are gone, its devices stay.
-func (s *Switch) KillSwitch() { s.vswd.kill() }
+func (s *Switch) KillSwitch() { s.vswd.Kill() }
 
 // StartSwitch starts ovs-vswitchd again, and returns when ports and bridges are there.
 func (s *Switch) StartSwitch() {
@@ -170,14 +106,14 @@ func (s *Switch) StartSwitch() {
 func (s *Switch) RestartSwitch() {
 	s.node.bed.t.Helper()
 	s.Appctl("exit")
-	<-s.vswd.done
+	<-s.vswd.Done
 	s.StartSwitch()
 }
 
 // RestartDB ends ovsdb-server as a crash would, and starts it again.
 func (s *Switch) RestartDB() {
 	s.node.bed.t.Helper()
-	s.db.kill()
+	s.db.Kill()
 	s.must(s.startDB())
 }
 
