@@ -1,0 +1,34 @@
+// Package interest says which objects of a site a host needs: those that can matter to a packet that a port on the host sends or gets, and no others.
+// It is pure: changes in, what enters and leaves each host's set out.
+//
+// A host's set is made of sections, which hosts share: a network's own (the network, its subnets and neighbours), its ports with the hosts that
+// they are on, a router's (with its floating IPs and the hosts of its gateway), a security group, the parts of an address set, and what is the host's
+// alone. A host subscribes to sections and an object belongs to sections, so that nothing is kept for each pair of a host and an object, and
+// a change goes to the subscribers of the object's sections.
+//
+// A host subscribes
+//   - of each port that is on it, now or after its migration: to the port's network with all its ports, to its security groups, and to the address sets
+//     that their rules name. A trunk's parent and its subports are on the same hosts;
+//   - to each router with an interface in such a network, or with a gateway there that lets packets in as they are (no SNAT), or whose gateway the
+//     host may act as;
+//   - of each router: to the networks of its interfaces, with all their ports; to its external network, without its ports: they answer for themselves
+//     on the physical network; and to the routers that own a next hop of its routes in one of its networks. Routers that merely share
+//     a network with it are not followed: packets from here do not get there. This ends at the longest way that a packet can take (MaxHops);
+//   - of each network whose packets travel in tunnels: also to what answers there beside ports, which nobody else would say: floating IPs and
+//     their ports, gateways of routers, addresses that hosts translate to;
+//   - to the SNAT addresses that it uses or owns, and to the gateways between sites.
+package interest
+
+import "github.com/headwater-cloud/headwater/agents/state"
+
+// MaxHops is the length of the longest chain of routers that is followed: the most that a packet's hop limit allows (RFC 791, RFC 8200).
+const MaxHops = 255
+
+// Delta is what a change means to a host.
+type Delta struct {
+	Set  []state.Ref // has entered the host's set, or was in it and changed; in the order of Ref.Compare
+	Gone []state.Ref // was in the host's set and is no more; in the same order
+}
+
+// kindSet is the kind of nodes that stand for whole address sets, whose parts are the objects.
+const kindSet state.Kind = 255
