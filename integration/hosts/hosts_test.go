@@ -1,6 +1,8 @@
 package hosts_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-cloud/headwater/agents/ovstest"
 	"github.com/headwater-cloud/headwater/integration/hosts"
 	"github.com/headwater-cloud/headwater/integration/hosts/probe"
 )
@@ -114,8 +117,7 @@ func TestOutside(t *testing.T) {
 	t.Parallel()
 	bed := hosts.Up(t, hosts.Config{Hosts: 1, Outside: hosts.Segments()})
 	h := bed.Host("s1h1")
-	h.Vsctl("add-port", hosts.Integration, "int-ex", "--", "set", "Interface", "int-ex", "type=patch", "options:peer=ex-int",
-		"--", "add-port", hosts.Provider, "ex-int", "--", "set", "Interface", "ex-int", "type=patch", "options:peer=int-ex")
+	wireOutside(h)
 	ex := h.OFPort("int-ex")
 	for i, s := range hosts.Segments() {
 		vm := bed.VM(fmt.Sprintf("vm%d", s.VLAN), h, hosts.VMConfig{MTU: 1500,
@@ -146,6 +148,60 @@ func TestOutside(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Real clients get their addresses from a real server, and nothing of the machine changes.
+func TestDHCPClients(t *testing.T) {
+	t.Parallel()
+	bed := hosts.Up(t, hosts.Config{Hosts: 1, Outside: hosts.Segments()[:1]})
+	h, outside := bed.Host("s1h1"), bed.Outside(1)
+	wireOutside(h)
+	for _, p := range []string{"dnsmasq", "udhcpc", "dhclient"} {
+		ovstest.Need(t, p)
+	}
+	resolvers, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := outside.Start(filepath.Join(bed.Dir, "dnsmasq.log"), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root",
+		"--interface=gw0", "--bind-interfaces", "--no-ping", "--pid-file=", "--log-facility=-", "--dhcp-leasefile="+filepath.Join(bed.Dir, "dnsmasq.leases"), "--enable-ra",
+		"--dhcp-range=203.0.113.50,203.0.113.60,1h", "--dhcp-range=2001:db8:113::100,2001:db8:113::1ff,slaac,64,1h", "--dhcp-option=option:mtu,1400")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.AddFlows(hosts.Integration, "actions=NORMAL")
+	vms := map[string]*hosts.VM{}
+	for _, name := range []string{"udhcpc", "dhclient"} {
+		vms[name] = bed.VM(name, h, hosts.VMConfig{IPv6: true, MTU: 1500})
+	}
+	for name, get := range map[string]func(context.Context, ...string) (hosts.Lease, error){"udhcpc": vms["udhcpc"].UDHCPC, "dhclient": vms["dhclient"].DHClient} {
+		lease, err := get(t.Context())
+		if err != nil || !prefix("203.0.113.0/24").Contains(lease.Addr.Addr()) || lease.Addr.Bits() != 24 {
+			t.Errorf("%s: lease %v, %v", name, lease.Addr, err)
+		}
+		vms[name].MustReach(hosts.Far()[0])
+		if link := vms[name].Run("ip", "link", "show", "dev", "eth0"); !strings.Contains(link, " mtu 1400 ") {
+			t.Errorf("%s: the MTU that was told is 1400: %s", name, link)
+		}
+	}
+	if a, err := vms["udhcpc"].AwaitAddr(t.Context(), prefix("2001:db8:113::/64")); err != nil || !strings.Contains(a.String(), "ff:fe") {
+		t.Errorf("SLAAC gave %s, %v", a, err)
+	}
+	lease, err := vms["dhclient"].DHClient(t.Context(), "-6")
+	if err != nil || !prefix("2001:db8:113::100/120").Contains(lease.Addr.Addr()) {
+		t.Errorf("DHCPv6 gave %v, %v", lease, err)
+	}
+	vms["dhclient"].MustReach(hosts.Far()[1])
+	server.Stop()
+	if now, err := os.ReadFile("/etc/resolv.conf"); err != nil || !bytes.Equal(now, resolvers) {
+		t.Errorf("the machine's resolv.conf was changed: %v", err)
+	}
+}
+
+// wireOutside joins br-int and br-ex.
+func wireOutside(h *hosts.Host) {
+	h.Vsctl("add-port", hosts.Integration, "int-ex", "--", "set", "Interface", "int-ex", "type=patch", "options:peer=ex-int",
+		"--", "add-port", hosts.Provider, "ex-int", "--", "set", "Interface", "ex-int", "type=patch", "options:peer=int-ex")
 }
 
 // host is the n-th address of a subnet.

@@ -78,7 +78,7 @@ func (s *Socket) ask(ctx context.Context, n, window int, request func(i int) []b
 // Resolutions asks n times for the hardware address of an address.
 func (s *Socket) Resolutions(ctx context.Context, n, window int, src, target netip.Addr) (Answers, error) {
 	return s.ask(ctx, n, window,
-		func(int) []byte { return solicit(s.MAC, src, target) },
+		func(int) []byte { return Solicit(s.MAC, src, target) },
 		func(frame []byte) (int, bool) { return oldest, solicited(frame, target) != nil })
 }
 
@@ -142,13 +142,7 @@ func dhcp(mac net.HardwareAddr, id uint32, kind byte, lease Lease) []byte {
 	}
 	b := slices.Concat(fixed, options, []byte{55, 6, 1, 3, 6, 26, 51, 121, 255})
 	src, dst := netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	u := binary.BigEndian.AppendUint16(make([]byte, 0, 8+len(b)), 68)
-	u = binary.BigEndian.AppendUint16(u, 67)
-	u = append(binary.BigEndian.AppendUint16(u, uint16(8+len(b))), 0, 0)
-	u = append(u, b...)
-	binary.BigEndian.PutUint16(u[6:], fold(sum(pseudo(src, dst, protoUDP, len(u)), u)))
-	eth, packet := ip(src, dst, protoUDP, 64, u)
-	return ethernet(broadcast(), mac, eth, packet)
+	return UDP(mac, Broadcast(), netip.AddrPortFrom(src, 68), netip.AddrPortFrom(dst, 67), b)
 }
 
 func dhcpReply(frame []byte) (id uint32, kind byte, lease Lease, ok bool) {
@@ -183,24 +177,24 @@ func dhcpReply(frame []byte) (id uint32, kind byte, lease Lease, ok bool) {
 // unsolicited neighbour advertisements, without any by the RARP of hypervisors, which know no addresses.
 func (s *Socket) Announce(addrs ...netip.Addr) error {
 	none := netip.IPv4Unspecified()
-	errs := []error{s.Send(arp(typeRARP, 3, s.MAC, none, s.MAC, none, broadcast()))}
+	errs := []error{s.Send(ARP(typeRARP, 3, s.MAC, none, s.MAC, none, Broadcast()))}
 	for _, a := range addrs {
 		if a.Is4() {
-			errs = append(errs, s.Send(arp(typeARP, 1, s.MAC, a, make(net.HardwareAddr, 6), a, broadcast())))
+			errs = append(errs, s.Send(ARP(typeARP, 1, s.MAC, a, make(net.HardwareAddr, 6), a, Broadcast())))
 			continue
 		}
-		errs = append(errs, s.Send(advertise(s.MAC, a)))
+		errs = append(errs, s.Send(Advertise(s.MAC, a)))
 	}
 	return errors.Join(errs...)
 }
 
-// advertise is an unsolicited neighbour advertisement that overrides, RFC 4861 section 7.2.6.
-func advertise(mac net.HardwareAddr, addr netip.Addr) []byte {
+// Advertise is an unsolicited neighbour advertisement that overrides, RFC 4861 section 7.2.6.
+func Advertise(mac net.HardwareAddr, addr netip.Addr) []byte {
 	all := netip.MustParseAddr("ff02::1")
 	b := append(append(make([]byte, 8, 32), addr.AsSlice()...), 2, 1)
 	b[0], b[4] = 136, 0x20
 	b = append(b, mac...)
 	binary.BigEndian.PutUint16(b[2:], fold(sum(pseudo(addr, all, protoICMPv6, len(b)), b)))
 	kind, packet := ip(addr, all, protoICMPv6, 255, b)
-	return ethernet(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, kind, packet)
+	return Ethernet(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, kind, packet)
 }

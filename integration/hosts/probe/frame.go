@@ -25,10 +25,11 @@ const (
 	least   = 60
 )
 
-// broadcast is everybody's address.
-func broadcast() net.HardwareAddr { return net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
+// Broadcast is everybody's address.
+func Broadcast() net.HardwareAddr { return net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
 
-func ethernet(dst, src net.HardwareAddr, kind uint16, payload []byte) []byte {
+// Ethernet is a frame of a type, at least as long as the shortest.
+func Ethernet(dst, src net.HardwareAddr, kind uint16, payload []byte) []byte {
 	b := append(append(append(make([]byte, 0, least), dst...), src...), byte(kind>>8), byte(kind))
 	b = append(b, payload...)
 	for len(b) < least {
@@ -108,11 +109,22 @@ func unwrap(frame []byte, proto byte) (src netip.Addr, payload []byte, ok bool) 
 	return src, nil, false
 }
 
+// UDP is a datagram from one machine and port to another.
+func UDP(mac, to net.HardwareAddr, src, dst netip.AddrPort, payload []byte) []byte {
+	u := binary.BigEndian.AppendUint16(make([]byte, 0, 8+len(payload)), src.Port())
+	u = binary.BigEndian.AppendUint16(u, dst.Port())
+	u = append(binary.BigEndian.AppendUint16(u, uint16(8+len(payload))), 0, 0)
+	u = append(u, payload...)
+	binary.BigEndian.PutUint16(u[6:], fold(sum(pseudo(src.Addr(), dst.Addr(), protoUDP, len(u)), u)))
+	kind, packet := ip(src.Addr(), dst.Addr(), protoUDP, 64, u)
+	return Ethernet(to, mac, kind, packet)
+}
+
 // echoID marks our echo requests.
 const echoID = 0x6877
 
-// echo is an ICMP echo request that carries a number.
-func echo(mac, to net.HardwareAddr, src, dst netip.Addr, number uint64) []byte {
+// Echo is an ICMP echo request that carries a number.
+func Echo(mac, to net.HardwareAddr, src, dst netip.Addr, number uint64) []byte {
 	b := make([]byte, 16)
 	b[0] = 8
 	binary.BigEndian.PutUint16(b[4:], echoID)
@@ -125,7 +137,7 @@ func echo(mac, to net.HardwareAddr, src, dst netip.Addr, number uint64) []byte {
 	}
 	binary.BigEndian.PutUint16(b[2:], fold(sum(start, b)))
 	kind, packet := ip(src, dst, proto, 64, b)
-	return ethernet(to, mac, kind, packet)
+	return Ethernet(to, mac, kind, packet)
 }
 
 // echoed is the number of an echo request of ours that a frame answers.
@@ -141,18 +153,18 @@ func echoed(frame []byte, from netip.Addr) (number uint64, ok bool) {
 	return binary.BigEndian.Uint64(b[8:]), true
 }
 
-// arp is an ARP message about IPv4, or with another type of frame one of its kin.
-func arp(kind, op uint16, mac net.HardwareAddr, spa netip.Addr, tha net.HardwareAddr, tpa netip.Addr, to net.HardwareAddr) []byte {
+// ARP is a message about IPv4 with an operation: 1 asks, 2 answers. A kind of frame other than 0x0806 makes it one of ARP's kin.
+func ARP(kind, op uint16, mac net.HardwareAddr, spa netip.Addr, tha net.HardwareAddr, tpa netip.Addr, to net.HardwareAddr) []byte {
 	b := []byte{0, 1, 8, 0, 6, 4, byte(op >> 8), byte(op)}
 	b = append(append(b, mac...), spa.AsSlice()...)
 	b = append(append(b, tha...), tpa.AsSlice()...)
-	return ethernet(to, mac, kind, b)
+	return Ethernet(to, mac, kind, b)
 }
 
-// solicit asks who has an address: ARP, or a neighbour solicitation to its group of RFC 4291 section 2.7.1.
-func solicit(mac net.HardwareAddr, src, target netip.Addr) []byte {
+// Solicit asks who has an address: ARP, or a neighbour solicitation to its group of RFC 4291 section 2.7.1.
+func Solicit(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	if target.Is4() {
-		return arp(typeARP, 1, mac, src, make(net.HardwareAddr, 6), target, broadcast())
+		return ARP(typeARP, 1, mac, src, make(net.HardwareAddr, 6), target, Broadcast())
 	}
 	t := target.As16()
 	group := netip.AddrFrom16([16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})
@@ -161,7 +173,7 @@ func solicit(mac net.HardwareAddr, src, target netip.Addr) []byte {
 	b = append(b, mac...)
 	binary.BigEndian.PutUint16(b[2:], fold(sum(pseudo(src, group, protoICMPv6, len(b)), b)))
 	kind, packet := ip(src, group, protoICMPv6, 255, b)
-	return ethernet(net.HardwareAddr{0x33, 0x33, 0xff, t[13], t[14], t[15]}, mac, kind, packet)
+	return Ethernet(net.HardwareAddr{0x33, 0x33, 0xff, t[13], t[14], t[15]}, mac, kind, packet)
 }
 
 // solicited is the hardware address that a frame says an address has.

@@ -28,7 +28,7 @@ func (p Path) hop() netip.Addr {
 // Resolve asks every interval for the hardware address of an address until it is answered.
 func (s *Socket) Resolve(ctx context.Context, src, target netip.Addr, every time.Duration) (net.HardwareAddr, error) {
 	var found net.HardwareAddr
-	err := s.repeat(ctx, every, func(int) []byte { return solicit(s.MAC, src, target) }, func(frame []byte) bool {
+	err := s.repeat(ctx, every, func(int) []byte { return Solicit(s.MAC, src, target) }, func(frame []byte) bool {
 		found = solicited(frame, target)
 		return found != nil
 	})
@@ -54,7 +54,7 @@ func (s *Socket) First(ctx context.Context, p Path, start time.Time, every time.
 		}
 		f.Resolved = time.Since(start)
 	}
-	err := s.repeat(ctx, every, func(i int) []byte { return echo(s.MAC, p.MAC, p.Src, p.Dst, uint64(i)) }, func(frame []byte) bool {
+	err := s.repeat(ctx, every, func(i int) []byte { return Echo(s.MAC, p.MAC, p.Src, p.Dst, uint64(i)) }, func(frame []byte) bool {
 		_, ok := echoed(frame, p.Dst)
 		return ok
 	})
@@ -132,7 +132,7 @@ func (st *Stream) send(ctx context.Context) {
 		number := uint64(len(st.sent))
 		st.sent, st.answered = append(st.sent, time.Now()), append(st.answered, time.Time{})
 		st.mu.Unlock()
-		if err := st.socket.Send(echo(st.socket.MAC, st.path.MAC, st.path.Src, st.path.Dst, number)); err != nil && !unplugged(err) {
+		if err := st.socket.Send(Echo(st.socket.MAC, st.path.MAC, st.path.Src, st.path.Dst, number)); err != nil && !unplugged(err) {
 			st.fail(err)
 			return
 		}

@@ -15,7 +15,7 @@ func TestFramesAreUnderstood(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			src, dst := netip.MustParseAddr(tt.src), netip.MustParseAddr(tt.dst)
-			reply := echo(other, mac, dst, src, 1<<40)
+			reply := Echo(other, mac, dst, src, 1<<40)
 			if _, ok := echoed(reply, dst); ok {
 				t.Error("a request was taken for a reply")
 			}
@@ -27,12 +27,12 @@ func TestFramesAreUnderstood(t *testing.T) {
 			if n, ok := echoed(reply, dst); !ok || n != 1<<40 {
 				t.Errorf("echoed is %d, %t", n, ok)
 			}
-			if got := solicited(solicit(mac, src, dst), dst); got != nil {
+			if got := solicited(Solicit(mac, src, dst), dst); got != nil {
 				t.Errorf("a question was taken for the answer %s", got)
 			}
 		})
 	}
-	if got := solicited(advertise(other, netip.MustParseAddr("fd00::2")), netip.MustParseAddr("fd00::2")); got.String() != other.String() {
+	if got := solicited(Advertise(other, netip.MustParseAddr("fd00::2")), netip.MustParseAddr("fd00::2")); got.String() != other.String() {
 		t.Errorf("advertised is %s, want %s", got, other)
 	}
 }
@@ -73,10 +73,10 @@ func FuzzReceived(f *testing.F) {
 	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
 	f.Add(offered())
 	for _, a := range []netip.Addr{v4, v6} {
-		f.Add(echo(mac, mac, a, a, 1))
-		f.Add(solicit(mac, a, a))
+		f.Add(Echo(mac, mac, a, a, 1))
+		f.Add(Solicit(mac, a, a))
 	}
-	f.Add(advertise(mac, v6))
+	f.Add(Advertise(mac, v6))
 	f.Fuzz(func(_ *testing.T, frame []byte) {
 		dhcpReply(frame)
 		for _, a := range []netip.Addr{v4, v6} {
