@@ -403,30 +403,34 @@ func (c *Conn) Barrier(ctx context.Context) error {
 // SendAll sends messages that have no answer and returns when the switch has done them; the error joins its refusals, up to 16 of them.
 // Those that it does not name were carried out.
 func (c *Conn) SendAll(ctx context.Context, messages []Message) error {
-	return c.spanned(ctx, messages, func(_ uint32, m Message) Message { return m }, func() error { return c.Barrier(ctx) })
-}
-
-// spanned sends messages under a run of xids, does finish, and joins the refusals.
-func (c *Conn) spanned(ctx context.Context, messages []Message, wrap func(xid uint32, m Message) Message, finish func() error) error {
 	if len(messages) == 0 {
-		return finish()
+		return c.Barrier(ctx)
 	}
-	s := &span{messages: messages, n: uint32(len(messages))} //nolint:gosec // not so many
-	c.mu.Lock()
-	s.first = c.xids(s.n)
-	c.spans = append(c.spans, s)
-	c.mu.Unlock()
+	s := c.span(messages)
 	defer c.forget(s)
 	for i, m := range messages {
-		xid := s.first + uint32(i) //nolint:gosec // see above
-		if err := c.Send(ctx, xid, wrap(xid, m)); err != nil {
+		if err := c.Send(ctx, s.first+uint32(i), m); err != nil { //nolint:gosec // not so many
 			return err
 		}
 	}
-	err := finish()
+	return errors.Join(c.Barrier(ctx), c.refusals(s))
+}
+
+// span reserves xids for messages that have no answer, under which their refusals are gathered. forget ends it.
+func (c *Conn) span(messages []Message) *span {
+	s := &span{messages: messages, n: uint32(len(messages))} //nolint:gosec // not so many
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return errors.Join(append(s.errs, err)...)
+	s.first = c.xids(s.n)
+	c.spans = append(c.spans, s)
+	return s
+}
+
+// refusals joins the refusals that have come so far.
+func (c *Conn) refusals(s *span) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Join(s.errs...)
 }
 
 func (c *Conn) forget(s *span) {
@@ -440,26 +444,68 @@ func (c *Conn) forget(s *span) {
 	}
 }
 
-// Bundle has the switch do messages (*FlowMod, *GroupMod, *PortMod, *PacketOut) all or none, in their order, without a packet seeing a part of
-// them. After an error none was done, but for fault.Ambiguous, which leaves it open.
+// Bundle has the switch do messages (*FlowMod, *GroupMod, *PacketOut) all or none, in their order, without a packet seeing a part of
+// them. After an error none was done, but for fault.Ambiguous, which leaves it open; the error joins the refusals, up to 16 of them.
+//
+// Groups are deleted after the bundle, not in it, and that is refused here: when a message behind the deletion of a group that flows use is refused, Open vSwitch
+// puts the flows back before the group, finds no group, and aborts (ofproto_group_mod_revert, in every version up to 2026).
+// A FlowModify or a FlowDelete should stand before the flows that are added: it finds some of them and some not.
 func (c *Conn) Bundle(ctx context.Context, messages []Message) error {
+	for _, m := range messages {
+		if g, ok := m.(*GroupMod); ok && g.Command == GroupDelete {
+			return fault.Wrap(fault.BadRequest, "agents/openflow.Bundle", fmt.Errorf("%s: groups are deleted after a bundle, not in it", g))
+		}
+	}
 	c.mu.Lock()
 	c.bundle++
 	id := c.bundle
 	c.mu.Unlock()
-	const flags = BundleAtomic | BundleOrdered
-	if _, err := c.Call(ctx, &BundleControl{ID: id, Type: BundleOpen, Flags: flags}); err != nil {
-		return fmt.Errorf("open bundle: %w", err)
+	control := func(do BundleType) error {
+		_, err := c.Call(ctx, &BundleControl{ID: id, Type: do, Flags: bundleFlags})
+		return err
 	}
-	return c.spanned(ctx, messages, func(xid uint32, m Message) Message {
-		return &BundleAdd{ID: id, Flags: flags, XID: xid, Message: m}
-	}, func() error {
-		_, err := c.Call(ctx, &BundleControl{ID: id, Type: BundleCommit, Flags: flags})
-		if err != nil {
-			return fmt.Errorf("commit bundle of %d messages: %w", len(messages), err)
+	if err := control(BundleOpen); err != nil {
+		return undone("open", messages, err)
+	}
+	s := c.span(messages)
+	defer c.forget(s)
+	err := c.fill(ctx, id, s)
+	if err == nil {
+		err = control(BundleClose)
+	}
+	// A message that the switch refuses while the bundle is filled is not in it, and a commit would do the others: the answer to the close is behind all refusals.
+	if err := errors.Join(err, c.refusals(s)); err != nil {
+		_ = c.push(0, &BundleControl{ID: id, Type: BundleDiscard, Flags: bundleFlags}) // else the switch keeps it for 10 s
+		return undone("fill", messages, err)
+	}
+	if err := control(BundleCommit); err != nil {
+		return fmt.Errorf("commit bundle of %d messages: %w", len(messages), errors.Join(c.refusals(s), err))
+	}
+	return nil
+}
+
+// bundleFlags are those of all bundles. Open vSwitch wants the same ones in each message.
+const bundleFlags = BundleAtomic | BundleOrdered
+
+// fill sends the messages of a bundle.
+func (c *Conn) fill(ctx context.Context, id uint32, s *span) error {
+	add := &BundleAdd{ID: id, Flags: bundleFlags}
+	for i, m := range s.messages {
+		add.XID, add.Message = s.first+uint32(i), m //nolint:gosec // not so many
+		if err := c.Send(ctx, add.XID, add); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// undone is the failure of a bundle that was not committed: whatever is open about it, nothing was done.
+func undone(step string, messages []Message, err error) error {
+	err = fmt.Errorf("%s bundle of %d messages: %w", step, len(messages), err)
+	if fault.Is(err, fault.Ambiguous) {
+		return fault.Wrap(fault.Unavailable, "agents/openflow.Bundle", err)
+	}
+	return err
 }
 
 // Close ends the connection without Run.

@@ -38,9 +38,7 @@ func (m *Hello) code(c *coder) {
 // Error is the switch's refusal of a message, which it quotes. Its xid is that message's.
 type Error struct {
 	Type, Code uint16
-	Vendor     uint32 // where Type is 0xffff
-	VendorType uint16 // of Open vSwitch's own errors
-	VendorCode uint16
+	Vendor     uint32 // where Type is 0xffff: whose Code it is
 	Data       []byte // at least the first 64 bytes of the message
 }
 
@@ -48,12 +46,8 @@ func (*Error) kind() messageKind { return plain(1) }
 func (m *Error) code(c *coder) {
 	c.u16(&m.Type)
 	c.u16(&m.Code)
-	if m.Type == 0xffff {
+	if m.Type == experimenter {
 		c.u32(&m.Vendor)
-		if m.Vendor == nicira { // nx_vendor_error: the extension's own type and code
-			c.u16(&m.VendorType)
-			c.u16(&m.VendorCode)
-		}
 	}
 	c.rest(&m.Data)
 }

@@ -48,7 +48,7 @@ func FuzzDecode(f *testing.F) {
 // samples are messages of each kind.
 func samples() []of.Message {
 	out := []of.Message{
-		&of.Hello{Versions: 16}, &of.Error{Type: 5, Code: 1, Data: []byte{1}}, &of.Error{Type: 0xffff, Vendor: 0x2320, VendorType: 1, VendorCode: 2},
+		&of.Hello{Versions: 16}, &of.Error{Type: 5, Code: 1, Data: []byte{1}}, &of.Error{Type: 0xffff, Vendor: 0x2320, Code: 6, Data: []byte{1}},
 		&of.EchoRequest{Data: []byte("x")}, &of.EchoReply{}, &of.FeaturesRequest{}, &of.FeaturesReply{DatapathID: 1}, &of.GetConfigRequest{}, &of.GetConfigReply{},
 		&of.SetConfig{}, &of.PacketIn{Match: of.Match{}.Num(of.InPort, 1), Data: []byte{1, 2}}, &of.FlowRemoved{Match: ip()},
 		&of.PortStatus{Port: of.PortDesc{HWAddr: mac("02:00:00:00:00:01"), Name: "p"}}, &of.PortMod{HWAddr: mac("02:00:00:00:00:01")}, &of.TableMod{},

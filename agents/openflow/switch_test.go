@@ -246,6 +246,14 @@ func TestBundleIsAllOrNothing(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "group") {
 		t.Errorf("the refusal says %v", err)
 	}
+	// This one Open vSwitch refuses when it is put into the bundle, and would commit the others.
+	err = b.Bundle(t.Context(), []of.Message{good, flow(of.FlowAdd, func(m *of.FlowMod) { m.Match = of.Match{}.Num(of.TCPDst, 80) }), good})
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "prerequisite") || len(b.flows(t)) != 0 {
+		t.Errorf("got %v and %d flows, want a refusal and none", err, len(b.flows(t)))
+	}
+	if err := b.Bundle(t.Context(), []of.Message{good, &of.GroupMod{Command: of.GroupDelete, ID: 1}}); !fault.Is(err, fault.BadRequest) || len(b.flows(t)) != 0 {
+		t.Errorf("a group was deleted in a bundle: %v", err)
+	}
 	b.must(t, b.Bundle(t.Context(), []of.Message{good}))
 	if n := len(b.flows(t)); n != 1 {
 		t.Errorf("%d flows after the bundle, want 1", n)

@@ -38,19 +38,27 @@ var errorTypes = map[uint16]struct {
 	13: {"table features", nil},
 }
 
-// bundleErrors are those of bundles, by ONF EXT-230.
-var bundleErrors = map[uint16]string{
-	2300: "unknown", 2301: "not allowed", 2302: "no such bundle", 2303: "the id is taken", 2304: "no more bundles", 2305: "closed", 2306: "the bundle is full",
-	2307: "its type cannot be bundled", 2308: "conflicting messages", 2309: "too many messages", 2310: "a message failed", 2311: "timed out", 2312: "locked",
+// vendorErrors are those of extensions: of bundles by ONF EXT-230, of flow monitors, tunnel options and the rest by Open vSwitch (ofp-errors.h).
+var vendorErrors = map[uint32]map[uint16]string{
+	onf: {2300: "bundle: unknown", 2301: "bundle: not allowed", 2302: "bundle: no such bundle, or the id is taken", 2303: "bundle: the id is taken", 2304: "bundle: it is closed",
+		2305: "bundle: no more bundles", 2306: "bundle: unknown type", 2307: "bundle: its flags have changed", 2308: "bundle: a message of wrong length",
+		2309: "bundle: a message of another xid", 2310: "bundle: a message that cannot be bundled", 2311: "bundle: conflicting messages", 2312: "bundle: too many messages",
+		2313: "bundle: a message failed", 2314: "bundle: timed out", 2315: "bundle: locked"},
+	nicira: {2: "bad match: malformed", 3: "bad match: an unknown field", 4: "bad request: a field must be zero", 6: "flow monitor: it exists",
+		7: "flow monitor: bad flags", 8: "flow monitor: no such monitor", 10: "an error that OpenFlow 1.3 has no number for", 11: "bad action: a field must be zero", 12: "flow not changed: hardware", 13: "flow not changed: bad table",
+		15: "bad action: a conjunction beside other actions", 16: "tunnel options: bad command", 17: "tunnel options: bad length", 18: "tunnel options: bad index",
+		19: "tunnel options: the table is full", 20: "tunnel options: it has a field", 21: "tunnel options: one of them twice", 34: "resume: not supported", 35: "resume: the packet is gone",
+		36: "statistics: not configured", 37: "flow not changed: an option without a field", 38: "tunnel options: a flow uses it", 42: "bad action: the datapath does not track connections",
+		43: "bad match: the datapath does not track connections"},
 }
 
 // Text says what was refused in the words of the specification.
 func (m *Error) Text() string {
-	if m.Type == 0xffff {
-		if m.Vendor == onf && bundleErrors[m.Code] != "" {
-			return "bundle: " + bundleErrors[m.Code]
+	if m.Type == experimenter {
+		if text := vendorErrors[m.Vendor][m.Code]; text != "" {
+			return text
 		}
-		return fmt.Sprintf("vendor %#x, type %d, code %d, %d", m.Vendor, m.VendorType, m.Code, m.VendorCode)
+		return fmt.Sprintf("vendor %#x, code %d", m.Vendor, m.Code)
 	}
 	t, ok := errorTypes[m.Type]
 	if !ok {

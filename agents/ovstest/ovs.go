@@ -1,6 +1,9 @@
 // Package ovstest gives tests a real Open vSwitch of their own: an ovsdb-server, and
 // an ovs-vswitchd whose datapath forwards in user space or not at all, each in the test's directory and
 // ended with the test. Neither needs root, and nothing of the machine's own Open vSwitch is touched.
+//
+// For what a real switch does not do when asked, there is a FakeSwitch: an OpenFlow switch in memory that loses messages, refuses
+// them, is slow, or hangs up in the middle.
 package ovstest
 
 import (
