@@ -55,7 +55,7 @@ type Contender interface {
 	DelRule(ctx context.Context, n int) error
 	// AddRemoteRule lets in what members of the group send.
 	AddRemoteRule(ctx context.Context) error
-	Processes() map[Role][]int
+	Processes() map[Role][]int // a role that it has not is not there
 }
 
 // Figure is something that was measured.
@@ -79,7 +79,8 @@ func Full() Sizes {
 	return Sizes{First: 50, FirstMany: 20, Bulk: []int{100, 1000}, Rules: 10, TCP: 5 * time.Second}
 }
 
-// Measure puts a contender through everything. The figures of all contenders come in the same order.
+// Measure puts a contender through everything. The figures of all contenders have the same names and order; a role that
+// a contender has not has none.
 func Measure(ctx context.Context, c Contender, sizes Sizes, logf func(format string, args ...any)) ([]Figure, error) {
 	var figures []Figure
 	err := hosts.Program(logf, func(t hosts.T) error {
@@ -286,10 +287,14 @@ func (m *measurement) bulkFigures(n int, here, all time.Duration, flows int, bef
 	m.add(name("flows for them"), "flows", how, float64(m.first.FlowCount(hosts.Integration)-flows))
 	m.add(name("flows at the other host, all"), "flows", how, float64(m.second.FlowCount(hosts.Integration)))
 	for _, role := range []Role{Agent, PeerAgent, Central} {
-		m.add(name("CPU of "+string(role)), "s", how, (after[role].CPU - before[role].CPU).Seconds())
+		if _, has := after[role]; has {
+			m.add(name("CPU of "+string(role)), "s", how, (after[role].CPU - before[role].CPU).Seconds())
+		}
 	}
 	for _, role := range []Role{Agent, Central} {
-		m.add(name("memory of "+string(role)), "MiB", how, float64(after[role].Memory)/(1<<20))
+		if _, has := after[role]; has {
+			m.add(name("memory of "+string(role)), "MiB", how, float64(after[role].Memory)/(1<<20))
+		}
 	}
 }
 
