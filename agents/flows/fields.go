@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"fmt"
 	"hash/fnv"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -188,6 +189,16 @@ const (
 	OpAnnounce       // an address has moved: ARP or a neighbour advertisement from an allowed address pair, or of a host outside
 	OpTrace          // 1 byte: 0 on the way in, 1 on the way out
 )
+
+// String is the operation in a word.
+func (o Op) String() string {
+	names := [...]string{OpDHCPv4: "dhcpv4", OpDHCPv6: "dhcpv6", OpSolicit: "solicit", OpNeighbor: "neighbor", OpTTL: "ttl", OpTooBig: "too-big",
+		OpUnreachable: "unreachable", OpDNS: "dns", OpMetadata: "metadata", OpAnnounce: "announce", OpTrace: "trace"}
+	if int(o) < len(names) && names[o] != "" {
+		return names[o]
+	}
+	return fmt.Sprintf("operation %d", uint8(o))
+}
 
 // Priorities. Flows of a higher one win; what fits more closely stands higher within a table.
 const (

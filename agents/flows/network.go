@@ -148,7 +148,7 @@ func endsOf(x *emitter, network *state.Network) []tunnelEnd {
 // compilePeer makes how a port of a network is found from here: its Ethernet address, its answers, its place.
 func compilePeer(x *emitter, id string) {
 	port := get[*state.Port](x, id)
-	if port == nil || port.Down {
+	if port == nil || isDown(x, port) {
 		return
 	}
 	network := get[*state.Network](x, port.Network)

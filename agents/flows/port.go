@@ -11,7 +11,7 @@ import (
 // compilePort makes the way in of a port that is plugged here.
 func compilePort(x *emitter, id string) {
 	plug, port := get[*state.Plug](x, id), get[*state.Port](x, id)
-	if plug == nil || port == nil || port.Down || !port.On(x.c.cfg.Host) {
+	if plug == nil || port == nil || isDown(x, port) || !port.On(x.c.cfg.Host) {
 		return
 	}
 	network := get[*state.Network](x, port.Network)
@@ -36,6 +36,15 @@ func compilePort(x *emitter, id string) {
 	}
 }
 
+// isDown says whether a port is down: by itself, or with the trunk that it is a part of.
+func isDown(x *emitter, port *state.Port) bool {
+	if port.Parent == "" {
+		return port.Down
+	}
+	parent := get[*state.Port](x, port.Parent)
+	return port.Down || parent == nil || parent.Down
+}
+
 func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Network) {
 	in := match().Num(openflow.InPort, uint64(plug.OFPort))
 	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port)))}
@@ -56,7 +65,7 @@ func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Net
 // never back to who sent it.
 func share(x *emitter, plug *state.Plug, port *state.Port, tag ...openflow.Action) {
 	x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(append(tag, anywhere(), output(plug.OFPort))...))
-	x.flow(port.Ref(), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+	x.flow(Reason("own-packet"), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
 }
 
 // admit bounds what the port can have the agent do.

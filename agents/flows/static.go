@@ -7,9 +7,6 @@ import (
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
-// Reason is the object that the flow of a table's drop is about, so that its cookie names the reason.
-func Reason(reason string) state.Ref { return state.Ref{Kind: 0, ID: reason} }
-
 // compileStatic makes the flows that every host has.
 func compileStatic(x *emitter, _ string) {
 	for _, t := range TableMap() {

@@ -1,0 +1,337 @@
+package trace
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headwater-cloud/headwater/agents/flows"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// Switch is the switch of a host, as a check asks it.
+type Switch interface {
+	// OFProtoTrace is ofproto/trace on the integration bridge, with --names; flow is in the words of ovs-fields(7).
+	OFProtoTrace(ctx context.Context, flow string, options ...string) (string, error)
+	// Devices are the bridge's ports by the names of their devices.
+	Devices() map[string]Device
+}
+
+// Device is what a port of the switch is. One field is set.
+type Device struct {
+	Port     string // a guest's
+	Physical string // the bridge of a physical network
+	Tunnel   bool
+}
+
+// maxHosts is how many hosts a check follows a packet over: the sender's, the receiver's, one that the receiver has just left, a gateway.
+const maxHosts = 4
+
+// Check asks the switches what becomes of a packet that a port sends, host by host. v tells which host an underlay address is. It changes nothing; whoever
+// has many packets checked finds the switches' caches as before.
+func Check(ctx context.Context, v *state.View, switches func(host string) Switch, port string, p Packet) (*Result, error) {
+	src := state.Find[*state.Port](v, port)
+	if src == nil || src.Host == "" {
+		return nil, fmt.Errorf("port %s: there is none in the state that this was asked of, or it is plugged nowhere", port)
+	}
+	c := &checker{ctx: ctx, v: v, switches: switches, r: &Result{}}
+	if p.Established {
+		c.options = []string{"--ct-next", "trk,est", "--ct-next", "trk,est", "--ct-next", "trk,est", "--ct-next", "trk,est"}
+	}
+	sw := switches(src.Host)
+	if sw == nil {
+		return nil, fmt.Errorf("host %s cannot be asked", src.Host)
+	}
+	plugged := src.ID
+	if src.Parent != "" {
+		plugged, p.VLAN = src.Parent, src.ParentVLAN
+	}
+	for name, d := range sw.Devices() {
+		if d.Port == plugged {
+			if err := c.ask(src.Host, sw, "in_port="+name+","+p.Text(), 1); err != nil {
+				return nil, err
+			}
+			return c.r.settle(), nil
+		}
+	}
+	return nil, fmt.Errorf("port %s has no device on host %s", plugged, src.Host)
+}
+
+type checker struct {
+	ctx      context.Context
+	v        *state.View
+	switches func(string) Switch
+	options  []string
+	r        *Result
+}
+
+// ask follows a packet through one host.
+func (c *checker) ask(host string, sw Switch, flow string, n int) error {
+	text, err := sw.OFProtoTrace(c.ctx, flow, c.options...)
+	if err != nil {
+		return fmt.Errorf("host %s: ofproto/trace of %s: %w", host, flow, err)
+	}
+	t := readTrace(text, uint16(field(flow, "dl_vlan"))) //nolint:gosec // 12 bits
+	for _, s := range t.steps {
+		s.Host = host
+		c.r.Steps = append(c.r.Steps, s)
+	}
+	ends := 0
+	devices := sw.Devices()
+	for _, out := range t.outputs {
+		d, known := devices[out.device]
+		if !known || d.Tunnel {
+			continue // the underlay's own bridge: what goes there is read from the tunnel's header
+		}
+		ends++
+		if d.Port != "" {
+			c.r.end(End{Verdict: Delivered, Port: c.portOf(d.Port, out.vlan), Host: host})
+		} else {
+			c.r.end(End{Verdict: Outside, Network: c.networkOf(t.final), Host: host})
+		}
+	}
+	for _, op := range t.ops {
+		ends++
+		c.r.end(End{Verdict: Served, Reason: op, Host: host})
+	}
+	for _, tun := range t.tunnels {
+		ends++
+		if err := c.onward(host, tun, t.final, n); err != nil {
+			return err
+		}
+	}
+	if ends == 0 {
+		c.r.end(End{Verdict: Dropped, Reason: t.reason, Host: host})
+	}
+	return nil
+}
+
+// onward goes on at the host that a tunnel leads to.
+func (c *checker) onward(from string, tun tunnelTo, final string, n int) error {
+	if n == maxHosts {
+		return fmt.Errorf("the packet went over %d hosts: a loop", n)
+	}
+	for _, h := range state.All[*state.Host](c.v, state.Index{List: state.ListAll, ID: state.KindHost.String()}) {
+		for _, e := range h.TunnelEnds {
+			if e.Address.String() != tun.dst {
+				continue
+			}
+			sw := c.switches(h.ID)
+			if sw == nil {
+				return fmt.Errorf("host %s cannot be asked", h.ID)
+			}
+			for name, d := range sw.Devices() {
+				if d.Tunnel {
+					return c.ask(h.ID, sw, fmt.Sprintf("in_port=%s,tun_id=%#x,tun_src=%s,tun_dst=%s,%s", name, tun.key, tun.src, tun.dst, inner(final)), n+1)
+				}
+			}
+			return fmt.Errorf("host %s has no tunnel", h.ID)
+		}
+	}
+	return fmt.Errorf("host %s sends to %s, which is no host's address", from, tun.dst)
+}
+
+// portOf is the port behind a device: of a trunk's, the one that has the tag.
+func (c *checker) portOf(id string, vlan uint16) string {
+	for _, sub := range state.All[*state.Port](c.v, state.Index{List: state.ListSubports, ID: id}) {
+		if vlan != 0 && sub.ParentVLAN == vlan {
+			return sub.ID
+		}
+	}
+	return id
+}
+
+func (c *checker) networkOf(final string) string {
+	if n, ok := c.v.ByKey(state.KindNetwork, uint32(field(final, "metadata"))).(*state.Network); ok { //nolint:gosec // its lower 32 bits are the network
+		return n.ID
+	}
+	return ""
+}
+
+// Agree says whether a simulation and a check of a packet from a port come to the same ends. Of a packet for many, copies that are dropped do not count.
+func Agree(port string, simulated, checked *Result) bool {
+	ends := func(r *Result, back bool) []string {
+		var out []string
+		for _, e := range r.Ends {
+			if simulated.Many && e.Verdict == Dropped {
+				continue
+			}
+			if back && e.Verdict == Delivered && e.Port == port {
+				e = End{Verdict: Answered, Host: e.Host} // by the device that the question came from
+			}
+			out = append(out, e.String())
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(ends(simulated, false), ends(checked, !simulated.delivers(port)))
+}
+
+// delivers says whether the packet comes to a port.
+func (r *Result) delivers(port string) bool {
+	return slices.ContainsFunc(r.Ends, func(e End) bool { return e.Verdict == Delivered && e.Port == port })
+}
+
+// read is what ofproto/trace said.
+type read struct {
+	steps   []Step
+	outputs []outputTo
+	vlan    uint16 // that the packet has so far
+	tunnels []tunnelTo
+	ops     []string
+	reason  string
+	final   string
+}
+
+type outputTo struct {
+	device string
+	vlan   uint16
+}
+
+type tunnelTo struct {
+	src, dst string
+	key      uint64
+}
+
+var (
+	lineStep   = regexp.MustCompile(`^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$`)
+	lineMiss   = regexp.MustCompile(`^\s*(\d+)\. No match`)
+	lineDo     = regexp.MustCompile(`^Datapath actions: (.*)$`)
+	lineFinal  = regexp.MustCompile(`^Final flow: (.*)$`)
+	tunnelPush = regexp.MustCompile(`src=([0-9a-f.:]+),dst=([0-9a-f.:]+)[^|]*?(?:vni=|tun_id=)(0x[0-9a-f]+)`)
+	tunnelSet  = regexp.MustCompile(`set\(tunnel\(tun_id=(0x[0-9a-f]+),(?:src=([0-9a-f.:]+),)?(?:ipv6_)?dst=([0-9a-f.:]+)`)
+	tagged     = regexp.MustCompile(`^(?:push_vlan|set\(vlan)\(vid=(\d+)`)
+	userdata   = regexp.MustCompile(`controller\(.*?userdata=([0-9a-f]{2})`)
+)
+
+// readTrace reads what the tool said of a packet with a tag, or with none: 0.
+func readTrace(text string, vlan uint16) *read {
+	t := &read{vlan: vlan}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if m := lineStep.FindStringSubmatch(line); m != nil {
+			t.step(m)
+			continue
+		}
+		if lineMiss.MatchString(line) {
+			t.reason = "no flow"
+		}
+		if strings.Contains(line, "skipping output to input port") {
+			t.reason = "own-packet"
+		}
+		if m := userdata.FindStringSubmatch(line); m != nil {
+			op, _ := strconv.ParseUint(m[1], 16, 8)
+			t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
+		}
+		if m := lineFinal.FindStringSubmatch(line); m != nil && m[1] != "unchanged" {
+			t.final = m[1]
+		}
+		if m := lineDo.FindStringSubmatch(line); m != nil {
+			t.actions(m[1])
+		}
+	}
+	return t
+}
+
+func (t *read) step(m []string) {
+	table, _ := strconv.ParseUint(m[1], 10, 8)
+	cookie, _ := strconv.ParseUint(m[4], 0, 64)
+	s := Step{Text: m[2], Point: strconv.FormatUint(table, 10)}
+	for _, info := range flows.TableMap() {
+		if uint64(info.Table) == table {
+			s.Point = info.Name
+		}
+	}
+	t.reason = flows.ReasonOf(flows.Cookie(cookie))
+	t.steps = append(t.steps, s)
+}
+
+// actions reads where the datapath's actions send the packet.
+func (t *read) actions(list string) {
+	for _, a := range split(list) {
+		name, _, _ := strings.Cut(a, "(")
+		if m := tagged.FindStringSubmatch(a); m != nil {
+			n, _ := strconv.ParseUint(m[1], 10, 12)
+			t.vlan = uint16(n)
+		}
+		switch name {
+		case "pop_vlan":
+			t.vlan = 0
+		case "clone", "sample", "check_pkt_len":
+			t.actions(strings.TrimSuffix(strings.TrimPrefix(a, name+"("), ")"))
+		case "tnl_push":
+			if m := tunnelPush.FindStringSubmatch(a[strings.Index(a, "ipv"):]); m != nil {
+				key, _ := strconv.ParseUint(m[3], 0, 64)
+				t.tunnels = append(t.tunnels, tunnelTo{m[1], m[2], key})
+			}
+		case "set":
+			if m := tunnelSet.FindStringSubmatch(a); m != nil {
+				key, _ := strconv.ParseUint(m[1], 0, 64)
+				t.tunnels = append(t.tunnels, tunnelTo{m[2], m[3], key})
+			}
+		default:
+			if !strings.Contains(a, "(") && a != "drop" && a != "ct_clear" {
+				t.outputs = append(t.outputs, outputTo{a, t.vlan})
+			}
+		}
+	}
+}
+
+// split splits at the commas outside of parentheses.
+func split(s string) (out []string) {
+	depth, from := 0, 0
+	for i := range len(s) {
+		switch s[i] {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ',':
+			if depth == 0 {
+				out = append(out, s[from:i])
+				from = i + 1
+			}
+		}
+	}
+	return append(out, s[from:])
+}
+
+// field is a field's number in a flow as the tools print it, or 0.
+func field(flow, name string) uint64 {
+	for _, part := range strings.Split(flow, ",") {
+		if k, v, ok := strings.Cut(part, "="); ok && k == name {
+			n, _ := strconv.ParseUint(v, 0, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// inner is the packet of a flow as the tools print it, in the words that they take: without what belongs to the switch, and with
+// the names of ports and types that go with the protocol.
+func inner(flow string) string {
+	parts := strings.Split(flow, ",")
+	proto := strings.TrimSuffix(parts[0], "6")
+	var out []string
+	for _, part := range parts {
+		k, v, _ := strings.Cut(part, "=")
+		switch {
+		case strings.HasPrefix(k, "reg"), strings.HasPrefix(k, "ct_"), strings.HasPrefix(k, "tun_"), strings.HasPrefix(k, "gtpu"),
+			k == "metadata", k == "in_port", k == "skb_priority", k == "pkt_mark", k == "recirc_id", k == "dp_hash", k == "conj_id", k == "actset_output":
+			continue
+		case (k == "icmp_type" || k == "icmp_code") && parts[0] == "icmp6":
+			part = strings.Replace(part, "icmp_", "icmpv6_", 1)
+		case (k == "tp_src" || k == "tp_dst") && (proto == "tcp" || proto == "udp" || proto == "sctp"):
+			part = strings.Replace(part, "tp_", proto+"_", 1)
+		case k == "nd_sll" || k == "nd_tll" || k == "arp_tha":
+			if v == "00:00:00:00:00:00" {
+				continue
+			}
+		}
+		out = append(out, part)
+	}
+	return strings.Join(out, ",")
+}

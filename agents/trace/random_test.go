@@ -1,0 +1,226 @@
+package trace_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/headwater-cloud/headwater/agents/flows/flowtest"
+	"github.com/headwater-cloud/headwater/agents/state"
+	"github.com/headwater-cloud/headwater/agents/trace"
+)
+
+// What should happen, by the state alone, and what the switches of the hosts would do are the same for every packet of every topology. Each side is the
+// other's proof: they share no code.
+func TestSimulationAgreesWithSwitches(t *testing.T) {
+	t.Parallel()
+	bed := flowtest.New(t, 3, guests)
+	seen := map[trace.Verdict]int{}
+	rapid.Check(t, func(r *rapid.T) {
+		bed.Reset()
+		top := drawTopology(r)
+		bed.Apply(top.objects, nil)
+		for range 12 {
+			port, p := top.packet(r)
+			bed.Store.Read(func(v *state.View) {
+				simulated, err := trace.Simulate(v, port, p)
+				if err != nil {
+					r.Fatal(err)
+				}
+				checked, err := trace.Check(t.Context(), v, bed.Switch, port, p)
+				if err != nil {
+					r.Fatal(err)
+				}
+				if !trace.Agree(port, simulated, checked) {
+					r.Errorf("port %s sends %s\nsimulated:\n%schecked:\n%s", port, p.Text(), simulated, checked)
+				}
+				for _, e := range simulated.Ends {
+					seen[e.Verdict]++
+				}
+			})
+		}
+	})
+	t.Logf("ends: %v", seen)
+	for _, v := range []trace.Verdict{trace.Dropped, trace.Delivered, trace.Answered} {
+		if seen[v] == 0 {
+			t.Errorf("no packet was %s: the packets prove less than they should", v)
+		}
+	}
+}
+
+const guests = 9
+
+// topology is some networks with ports, groups and routers.
+type topology struct {
+	objects []state.Object
+	ports   []*state.Port
+	routers []*state.Router
+}
+
+func drawTopology(r *rapid.T) *topology {
+	top := &topology{}
+	networks := rapid.IntRange(1, 3).Draw(r, "networks")
+	for n := 1; n <= networks; n++ {
+		top.network(r, n)
+	}
+	top.groups(r)
+	for i := 1; i <= rapid.IntRange(2, guests).Draw(r, "ports"); i++ {
+		top.port(r, i, rapid.IntRange(1, networks).Draw(r, "network"))
+	}
+	return top
+}
+
+func (top *topology) network(r *rapid.T, n int) {
+	net := &state.Network{ID: fmt.Sprintf("n%d", n), Key: uint32(100 + n), MTU: 1450} //nolint:gosec // small
+	if rapid.IntRange(0, 3).Draw(r, "segment") == 0 {
+		net.Segment, net.Physical, net.VLAN = state.VLAN, flowtest.Physical, uint16(40+n) //nolint:gosec // small
+	}
+	top.objects = append(top.objects, net,
+		&state.Subnet{ID: "s4-" + net.ID, Network: net.ID, CIDR: v4(n, 0, 24), DHCP: rapid.Bool().Draw(r, "dhcp"), LeaseSeconds: 60},
+		&state.Subnet{ID: "s6-" + net.ID, Network: net.ID, CIDR: v6(n, 0, 64), RAMode: state.IPv6Mode(rapid.IntRange(0, 3).Draw(r, "ra")), //nolint:gosec // small
+			AddressMode: state.IPv6Mode(rapid.IntRange(0, 3).Draw(r, "addresses")), DHCP: true, LeaseSeconds: 60}) //nolint:gosec // small
+}
+
+func v4(n, i, bits int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n), byte(i)}), bits) //nolint:gosec // small
+}
+
+func v6(n, i, bits int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(n), 15: byte(i)}), bits) //nolint:gosec // small
+}
+
+func mac(i int) state.MAC { return 0xfa163e000000 | state.MAC(i) } //nolint:gosec // small
+
+func (top *topology) groups(r *rapid.T) {
+	for g := 1; g <= 3; g++ {
+		group := &state.SecurityGroup{ID: fmt.Sprintf("g%d", g)}
+		for i := range rapid.IntRange(0, 4).Draw(r, "rules") {
+			group.Rules = append(group.Rules, drawRule(r, i))
+		}
+		set := &state.AddressSet{ID: fmt.Sprintf("a%d", g), Set: fmt.Sprintf("a%d", g)}
+		for range rapid.IntRange(0, 4).Draw(r, "members") {
+			n, i := rapid.IntRange(1, 3).Draw(r, "n"), rapid.IntRange(1, guests).Draw(r, "i")
+			set.Prefixes = append(set.Prefixes, rapid.SampledFrom([]netip.Prefix{v4(n, i, 32), v6(n, i, 128), v4(n, 8, 29).Masked()}).Draw(r, "member"))
+		}
+		top.objects = append(top.objects, group, set)
+	}
+}
+
+func drawRule(r *rapid.T, i int) state.SecurityRule {
+	rule := state.SecurityRule{ID: fmt.Sprintf("r%d", i), Egress: rapid.Bool().Draw(r, "egress"), V6: rapid.Bool().Draw(r, "v6"), Protocol: -1, ICMPType: -1, ICMPCode: -1}
+	icmp := trace.ICMP
+	if rule.V6 {
+		icmp = trace.ICMPv6
+	}
+	rule.Protocol = rapid.SampledFrom([]int{-1, icmp, trace.TCP, trace.UDP, trace.SCTP, 50}).Draw(r, "protocol")
+	switch rule.Protocol {
+	case trace.TCP, trace.UDP, trace.SCTP:
+		if rapid.Bool().Draw(r, "ports") {
+			rule.PortMin = rapid.Uint16Range(1, 100).Draw(r, "from")
+			rule.PortMax = rapid.Uint16Range(rule.PortMin, 200).Draw(r, "to")
+		}
+	case icmp:
+		if rapid.Bool().Draw(r, "typed") {
+			rule.ICMPType = rapid.SampledFrom([]int{8, 128, 3}).Draw(r, "type")
+		}
+	}
+	n, i := rapid.IntRange(1, 3).Draw(r, "n"), rapid.IntRange(1, guests).Draw(r, "i")
+	switch rapid.IntRange(0, 3).Draw(r, "remote") {
+	case 0:
+		if rule.Remote = v4(n, i, 32); rule.V6 {
+			rule.Remote = v6(n, 0, 64)
+		}
+	case 1:
+		rule.RemoteSet = fmt.Sprintf("a%d", rapid.IntRange(1, 4).Draw(r, "set"))
+	}
+	return rule
+}
+
+func (top *topology) port(r *rapid.T, i, n int) {
+	p := &state.Port{
+		ID: fmt.Sprintf("p%d", i), Key: uint32(i), Network: fmt.Sprintf("n%d", n), MAC: mac(i), QoS: state.QoS{DSCP: -1}, //nolint:gosec // small
+		Host: fmt.Sprintf("h%d", rapid.IntRange(1, 3).Draw(r, "host")), Down: rapid.IntRange(0, 9).Draw(r, "down") == 0,
+		PortSecurity: false,
+	}
+	p.FixedIPs = []state.FixedIP{{Subnet: "s4-" + p.Network, Address: v4(n, i, 32).Addr()}}
+	if rapid.Bool().Draw(r, "v6") {
+		p.FixedIPs = append(p.FixedIPs, state.FixedIP{Subnet: "s6-" + p.Network, Address: v6(n, i, 128).Addr()})
+	}
+	if rapid.IntRange(0, 3).Draw(r, "pair") == 0 {
+		p.AllowedPairs = []state.AddressPair{{Prefix: v4(n, 200, 29).Masked(), MAC: p.MAC}}
+	}
+	for g := 1; g <= 3; g++ {
+		if rapid.Bool().Draw(r, "in group") {
+			p.SecurityGroups = append(p.SecurityGroups, fmt.Sprintf("g%d", g))
+		}
+	}
+	if parent := rapid.SampledFrom(append(top.ports, p)).Draw(r, "parent"); parent != p && parent.Parent == "" && rapid.IntRange(0, 4).Draw(r, "sub") == 0 {
+		p.Parent, p.ParentVLAN, p.Host = parent.ID, uint16(500+i), parent.Host //nolint:gosec // small
+	}
+	top.ports = append(top.ports, p)
+	top.objects = append(top.objects, p)
+}
+
+// packet is one that means something to the topology, most of the time.
+func (top *topology) packet(r *rapid.T) (string, trace.Packet) {
+	from, to := rapid.SampledFrom(top.ports).Draw(r, "from"), rapid.SampledFrom(top.ports).Draw(r, "to")
+	p := trace.Packet{EthSrc: from.MAC, EthDst: to.MAC, Type: trace.IPv4, Src: address(from, true), Dst: address(to, true), TTL: 64,
+		SrcPort: 1024, DstPort: rapid.Uint16Range(1, 250).Draw(r, "port")}
+	if rapid.Bool().Draw(r, "is v6") && address(from, false).IsValid() && address(to, false).IsValid() {
+		p.Type, p.Src, p.Dst = trace.IPv6, address(from, false), address(to, false)
+	}
+	p.Proto = rapid.SampledFrom([]int{trace.TCP, trace.UDP, trace.SCTP, trace.ICMP, 50}).Draw(r, "proto")
+	if p.Proto == trace.ICMP {
+		p.SrcPort, p.DstPort, p.ICMPType = 0, 0, 8
+		if p.Type == trace.IPv6 {
+			p.Proto, p.ICMPType = trace.ICMPv6, 128
+		}
+	}
+	if p.Proto == 50 {
+		p.SrcPort, p.DstPort = 0, 0
+	}
+	top.odd(r, from, to, &p)
+	return from.ID, p
+}
+
+// odd makes a packet of another kind, now and then.
+func (top *topology) odd(r *rapid.T, from, to *state.Port, p *trace.Packet) {
+	switch rapid.IntRange(0, 13).Draw(r, "odd") {
+	case 0:
+		p.EthSrc = to.MAC
+	case 1:
+		p.Src = p.Dst
+	case 2:
+		p.EthDst = 0xffffffffffff
+	case 3:
+		p.EthDst = mac(77)
+	case 4:
+		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0xffffffffffff, Type: trace.ARP, ARPOp: 1, ARPSHA: from.MAC, Src: address(from, true), Dst: address(to, true)}
+	case 5:
+		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0xffffffffffff, Type: trace.IPv4, Proto: trace.UDP, Src: netip.IPv4Unspecified(),
+			Dst: netip.AddrFrom4([4]byte{255, 255, 255, 255}), SrcPort: 68, DstPort: 67, TTL: 64}
+	case 6:
+		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0x333300000002, Type: trace.IPv6, Proto: trace.ICMPv6, ICMPType: 133, Src: from.MAC.LinkLocal(),
+			Dst: netip.MustParseAddr("ff02::2"), TTL: 255}
+	case 7:
+		target := address(to, false)
+		if !target.IsValid() {
+			return
+		}
+		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0x3333ff000001, Type: trace.IPv6, Proto: trace.ICMPv6, ICMPType: 135, Src: from.MAC.LinkLocal(),
+			Dst: netip.MustParseAddr("ff02::1:ff00:1"), TTL: 255, NDTarget: target, NDOption: from.MAC}
+	case 8:
+		p.VLAN = 77
+	}
+}
+
+func address(p *state.Port, is4 bool) netip.Addr {
+	for _, f := range p.FixedIPs {
+		if f.Address.Is4() == is4 {
+			return f.Address
+		}
+	}
+	return netip.Addr{}
+}

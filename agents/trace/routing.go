@@ -1,0 +1,221 @@
+package trace
+
+import (
+	"net/netip"
+
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// hop is where a route leads.
+type hop struct {
+	network string
+	mac     state.MAC // the router's, there
+	next    netip.Addr
+	dest    netip.Prefix
+	gateway bool
+	drop    bool
+}
+
+// route is a router's work.
+func (w *walk) route(r *state.Router, in *state.RouterInterface) {
+	if w.refused(r) {
+		return
+	}
+	hops := lookup(r, w.p.Dst)
+	if len(hops) == 0 || hops[0].drop {
+		w.step("route", r.Ref(), Fields{"ip_dst"}, "router %s has no route to %s", r.ID, w.p.Dst)
+		w.drop("no-route")
+		return
+	}
+	_ = in
+	w.onward(r, hops[0])
+}
+
+// refused is what a router does not pass on.
+func (w *walk) refused(r *state.Router) bool {
+	p := &w.p
+	switch {
+	case w.ownedBy(r, p.Dst):
+		if p.Type == IPv4 && p.Proto == ICMP && p.ICMPType == 8 || p.Type == IPv6 && p.Proto == ICMPv6 && p.ICMPType == 128 {
+			w.step("router-in", r.Ref(), Fields{"ip_dst", "icmp_type"}, "router %s answers", r.ID)
+			w.r.end(End{Verdict: Answered, Host: w.at})
+		} else {
+			w.step("router-in", r.Ref(), Fields{"ip_dst"}, "router %s itself serves nothing", r.ID)
+			w.served("unreachable")
+		}
+		return true
+	case p.Dst.IsMulticast(), p.Dst.IsLinkLocalUnicast(), p.Src.IsLinkLocalUnicast(), p.Src.IsUnspecified(), p.Src.IsLoopback(), p.Dst.IsLoopback(), p.Src.IsMulticast():
+		w.step("router-in", r.Ref(), Fields{"ip_src", "ip_dst"}, "what no router passes on")
+		w.drop("martian")
+		return true
+	case p.TTL <= 1:
+		w.step("router-in", r.Ref(), Fields{"ip_ttl"}, "its time is over")
+		w.served("ttl")
+		return true
+	}
+	return false
+}
+
+func (w *walk) ownedBy(r *state.Router, a netip.Addr) bool {
+	for _, i := range r.Interfaces {
+		if i.Network == w.net.ID && i.MAC.LinkLocal() == a {
+			return true
+		}
+		for _, have := range i.Addresses {
+			if have.Addr() == a {
+				return true
+			}
+		}
+	}
+	if r.Gateway != nil {
+		for _, have := range r.Gateway.Addresses {
+			if have.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lookup are the next hops of the longest prefix; several share the load.
+func lookup(r *state.Router, dst netip.Addr) []hop {
+	var best []hop
+	longest := -1
+	offer := func(p netip.Prefix, connected bool, hops ...hop) {
+		if !p.Contains(dst) {
+			return
+		}
+		// A connected network comes before a static route to the same.
+		n := 2 * p.Bits()
+		if connected {
+			n++
+		}
+		if n > longest {
+			longest, best = n, hops
+		}
+	}
+	for _, i := range r.Interfaces {
+		for _, a := range i.Addresses {
+			offer(a.Masked(), true, hop{network: i.Network, mac: i.MAC, next: dst, dest: a.Masked()})
+		}
+	}
+	if g := r.Gateway; g != nil {
+		for _, a := range g.Addresses {
+			offer(a.Masked(), true, hop{network: g.Network, mac: g.MAC, next: dst, dest: a.Masked(), gateway: true})
+		}
+	}
+	for _, s := range r.Routes {
+		hops := []hop{}
+		for _, n := range s.NextHops {
+			if h, ok := towards(r, n); ok {
+				h.dest = s.Destination
+				hops = append(hops, h)
+			}
+		}
+		if len(s.NextHops) == 0 {
+			hops = []hop{{drop: true, dest: s.Destination}}
+		}
+		if len(hops) > 0 {
+			offer(s.Destination, false, hops...)
+		}
+	}
+	if g := r.Gateway; g != nil {
+		var v4, v6 []hop
+		for _, n := range g.NextHops {
+			h := hop{network: g.Network, mac: g.MAC, next: n, gateway: true}
+			if n.Is4() {
+				h.dest = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+				v4 = append(v4, h)
+			} else {
+				h.dest = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+				v6 = append(v6, h)
+			}
+		}
+		if len(v4) > 0 {
+			offer(v4[0].dest, false, v4...)
+		}
+		if len(v6) > 0 {
+			offer(v6[0].dest, false, v6...)
+		}
+	}
+	return best
+}
+
+// towards is the interface in whose prefix a next hop is.
+func towards(r *state.Router, next netip.Addr) (hop, bool) {
+	for _, i := range r.Interfaces {
+		for _, a := range i.Addresses {
+			if a.Masked().Contains(next) {
+				return hop{network: i.Network, mac: i.MAC, next: next}, true
+			}
+		}
+	}
+	if g := r.Gateway; g != nil {
+		for _, a := range g.Addresses {
+			if a.Masked().Contains(next) {
+				return hop{network: g.Network, mac: g.MAC, next: next, gateway: true}, true
+			}
+		}
+	}
+	return hop{}, false
+}
+
+// onward is the way from a router to the next hop.
+func (w *walk) onward(r *state.Router, h hop) {
+	w.rule("route", r.Ref(), h.dest.String(), Fields{"ip_dst"}, "router %s: %s by %s in network %s", r.ID, w.p.Dst, h.next, h.network)
+	out := state.Find[*state.Network](w.v, h.network)
+	if out == nil {
+		w.drop("no-route")
+		return
+	}
+	w.net, w.p.EthSrc = out, h.mac
+	w.p.TTL--
+	w.routed++
+	if w.p.Length > out.MTU {
+		w.step("too-big", out.Ref(), Fields{"length"}, "%d bytes into an MTU of %d", w.p.Length, out.MTU)
+		w.served("too-big")
+		return
+	}
+	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: out.ID}) {
+		for _, f := range port.FixedIPs {
+			if f.Address == h.next && !w.down(port) {
+				w.p.EthDst = port.MAC
+				w.step("neighbor", port.Ref(), Fields{"ip_dst"}, "%s is port %s", h.next, port.ID)
+				w.deliver(port)
+				return
+			}
+		}
+	}
+	if next, nic := w.routerHaving(out, h.next, r); next != nil {
+		if w.routed > 16 {
+			w.drop("loop")
+			return
+		}
+		w.step("neighbor", next.Ref(), Fields{"ip_dst"}, "%s is router %s", h.next, next.ID)
+		w.p.EthDst = nic.MAC
+		w.route(next, nic)
+		return
+	}
+	w.step("neighbor", out.Ref(), Fields{"ip_dst"}, "nobody in network %s is known to have %s", out.ID, h.next)
+	if out.Segment != state.Overlay || out.External {
+		w.served("neighbor")
+		return
+	}
+	w.drop("no-neighbor")
+}
+
+func (w *walk) routerHaving(n *state.Network, a netip.Addr, not *state.Router) (*state.Router, *state.RouterInterface) {
+	for _, r := range state.All[*state.Router](w.v, state.Index{List: state.ListRoutersOfNetwork, ID: n.ID}) {
+		if r.Down || r.ID == not.ID {
+			continue
+		}
+		for i := range r.Interfaces {
+			for _, have := range r.Interfaces[i].Addresses {
+				if r.Interfaces[i].Network == n.ID && have.Addr() == a {
+					return r, &r.Interfaces[i]
+				}
+			}
+		}
+	}
+	return nil, nil
+}
