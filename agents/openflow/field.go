@@ -494,5 +494,8 @@ func (v Value) raw(n int) []byte {
 	return b[16-n:]
 }
 
+// Bytes16 is the value in network order.
+func (v Value) Bytes16() [16]byte { return [16]byte(v.raw(16)) }
+
 // append appends the lowest n bytes in network order.
 func (v Value) append(b []byte, n int) []byte { return append(b, v.raw(n)...) }

@@ -37,7 +37,9 @@ func TestStoreLists(t *testing.T) {
 	if len(changes) != 2 || changes[0].Old == nil || changes[0].New == nil || changes[1].New != nil {
 		t.Fatalf("changes %+v, want a changed and b gone", changes)
 	}
-	if got, want := changes[0].Touched(), []Index{{ListPortsOfNetwork, "n1"}, {ListPortsOfNetwork, "n2"}}; !slices.Equal(got, want) {
+	if got, want := changes[0].Touched(), []Index{
+		{ListPortsOfNetwork, "n1"}, {ListPortsOfNetwork, "n2"}, {ListPortsOnHost, OnHost("n1", "h1")}, {ListPortsOnHost, OnHost("n2", "h1")},
+	}; !slices.Equal(got, want) {
 		t.Errorf("touched %v, want %v", got, want)
 	}
 	s.Read(func(v *View) {

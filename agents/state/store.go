@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -40,10 +41,14 @@ const (
 	ListNeighborsOfNetwork             // network
 	ListNetworksOfPhysical             // physical network
 	ListHostsOfSite                    // site
+	ListPortsOfName                    // NameID of network and DNS name
 )
 
 // OnHost is the id of a list of ports of a network on a host.
 func OnHost(network, host string) string { return network + "@" + host }
+
+// NameID is the ID of ListPortsOfName: names are the same whatever the case of their letters.
+func NameID(network, name string) string { return network + " " + strings.ToLower(name) }
 
 // indexesOf are the lists that an object is in. The order does not matter; none stands twice.
 func indexesOf(o Object) []Index {
@@ -70,6 +75,9 @@ func indexesOf(o Object) []Index {
 			}
 		}
 		add(ListSubports, o.Parent)
+		if o.DNSName != "" {
+			add(ListPortsOfName, NameID(o.Network, o.DNSName))
+		}
 		for _, g := range o.SecurityGroups {
 			add(ListPortsOfGroup, g)
 		}
@@ -231,6 +239,15 @@ func (v *View) IDs(x Index) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Each calls f with the objects of a list, in no order, until f returns false.
+func (v *View) Each(x Index, kind Kind, f func(Object) bool) {
+	for id := range v.lists[x] {
+		if o := v.objects[Ref{kind, id}]; o != nil && !f(o) {
+			return
+		}
+	}
 }
 
 // ByKey returns the object of a kind that has a key, or nil.

@@ -30,6 +30,7 @@ var fences = []fence{
 	{prefix: "github.com/hashicorp/memberlist", rooms: []string{"agents/members"}, why: "gossip is one package's business"},
 	{prefix: "github.com/gopacket/gopacket", rooms: []string{"agents/apps"}, why: "packets are taken apart in one place"},
 	{prefix: "github.com/insomniacslk/dhcp", rooms: []string{"agents/apps"}, why: "packets are taken apart in one place"},
+	{prefix: "gvisor.dev/gvisor", rooms: []string{"agents/apps"}, why: "a TCP of our own is for what guests ask of the agent, and for nothing else"},
 	{prefix: "go.opentelemetry.io", rooms: []string{"cmd/internal/trace"}, tests: []string{"integration"}, why: "the parts take functions that make spans: they neither know who collects them nor pay when nobody does"},
 	{prefix: "github.com/spf13", rooms: []string{"cmd"}, why: "flags become values in cmd"},
 	{prefix: "github.com/jedib0t/go-pretty", rooms: []string{"cmd"}, why: "tables are for terminals"},

@@ -1,0 +1,113 @@
+package apps
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// How often the owner of an address that moves between ports is asked whether it still has it, and how long a silent one keeps it.
+const (
+	ownerProbed = 10 * time.Second
+	ownerEvery  = time.Second
+	ownersAtMax = 8192
+)
+
+// owners find out which port has an address of its allowed address pairs now: the virtual address of a pair of load balancers, say. A port
+// has it that was the last to announce it, for as long as it answers.
+type owners struct {
+	host string
+
+	mu    sync.Mutex // guards the fields below
+	owned map[hop]*owned
+}
+
+type owned struct {
+	port  string
+	mac   state.MAC
+	tries int
+	next  time.Time
+}
+
+func newOwners(host string) *owners { return &owners{host: host, owned: map[hop]*owned{}} }
+
+// learn takes what a port of this host announces.
+func (o *owners) learn(c *Case) Outcome {
+	if c.Port == nil {
+		return Passed
+	}
+	addr, mac, ok := c.claim()
+	if !ok {
+		return Passed
+	}
+	defer c.letGo()
+	if c.Net == nil || !allowed(c.Port, addr, mac) {
+		return Foreign
+	}
+	h := hop{c.Net.Key, addr}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	x := o.owned[h]
+	if x == nil && len(o.owned) >= ownersAtMax {
+		return Limited
+	}
+	was := state.Find[*state.Neighbor](c.View, h.id())
+	again := was != nil && was.Port == c.Port.ID && was.MAC == mac && was.Host == o.host
+	o.owned[h] = &owned{port: c.Port.ID, mac: mac, next: c.Now.Add(ownerProbed)}
+	if x != nil && x.port == c.Port.ID && x.mac == mac && (was == nil || again) || x == nil && again {
+		return Silent // as it was; the state may not have caught up
+	}
+	c.Learned = append(c.Learned, &state.Neighbor{
+		ID: h.id(), Network: c.Net.ID, Address: addr, MAC: mac, Port: c.Port.ID, Host: o.host, Epoch: nextEpoch(c, h.id()),
+	})
+	return Noted
+}
+
+// allowed says whether an address is one that the port may have besides its own.
+func allowed(p *state.Port, addr netip.Addr, mac state.MAC) bool {
+	if slices.ContainsFunc(p.FixedIPs, func(f state.FixedIP) bool { return f.Address == addr }) {
+		return false
+	}
+	return slices.ContainsFunc(p.AllowedPairs, func(x state.AddressPair) bool { return x.MAC == mac && x.Prefix.Contains(addr) })
+}
+
+func (o *owners) due(c *Case) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var next time.Time
+	for h, x := range o.owned {
+		if !x.next.After(c.Now) && !o.step(c, h, x) {
+			delete(o.owned, h)
+			continue
+		}
+		if next.IsZero() || x.next.Before(next) {
+			next = x.next
+		}
+	}
+	return next
+}
+
+// step asks an owner. It returns false for one that is none any more.
+func (o *owners) step(c *Case, h hop, x *owned) bool {
+	was := state.Find[*state.Neighbor](c.View, h.id())
+	if was != nil && (was.Host != o.host || was.Port != x.port) && was.Epoch > 0 {
+		return false // another has it now
+	}
+	p := state.Find[*state.Port](c.View, x.port)
+	if p == nil || !allowed(p, h.addr, x.mac) || x.tries >= solicitTries {
+		c.Gone = append(c.Gone, state.Ref{Kind: state.KindNeighbor, ID: h.id()})
+		return false
+	}
+	x.tries++
+	x.next = c.Now.Add(ownerEvery)
+	if h.addr.Is4() {
+		// A probe, which names no address of its own: the answer is the same, and nobody's ARP table is changed (RFC 5227 section 2.1.1).
+		c.sendPort(p.Key, c.write.arp(1, state.ServiceMAC, netip.IPv4Unspecified(), x.mac, 0, h.addr))
+	} else {
+		c.sendPort(p.Key, c.write.solicit(state.ServiceMAC, state.ServiceMAC.LinkLocal(), x.mac, h.addr))
+	}
+	return true
+}
