@@ -187,7 +187,14 @@ const (
 	OpDNS            //
 	OpMetadata       //
 	OpAnnounce       // an address has moved: ARP or a neighbour advertisement from an allowed address pair, or of a host outside
-	OpTrace          // 1 byte: 0 on the way in, 1 on the way out
+	OpTrace          // 1 byte: TraceIn, TraceOut or TraceDrop; with TraceDrop 1 byte: the table
+)
+
+// Where a traced packet was lifted.
+const (
+	TraceIn   = 0 // where its port sent it
+	TraceOut  = 1 // where it left the host: for another, or for the port that it is for
+	TraceDrop = 2 // where no flow of a table would have it
 )
 
 // String is the operation in a word.

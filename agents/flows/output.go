@@ -200,7 +200,7 @@ func (c *Compiler) Messages(d *Delta, epoch uint16, has func(meter uint32) bool)
 		bundle = append(bundle, f.Key.Message(f.New, epoch))
 	}
 	for _, id := range d.GroupsGone {
-		bundle = append(bundle, &openflow.GroupMod{Command: openflow.GroupDelete, ID: id})
+		last = append(last, &openflow.GroupMod{Command: openflow.GroupDelete, ID: id})
 	}
 	for _, id := range d.MetersGone {
 		last = append(last, &openflow.MeterMod{Command: openflow.MeterDelete, ID: id})

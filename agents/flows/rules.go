@@ -24,6 +24,7 @@ const (
 	ruleSet      rule = 14 // an address set
 	ruleLimit    rule = 15 // a plugged port's quality of service
 	ruleExternal rule = 16 // an external network
+	ruleTap      rule = 32 // packets that are watched
 )
 
 // about says what a rule does and which of the others it may need in a circle.
@@ -47,6 +48,8 @@ func (r rule) about() about {
 		return about{"flood", false, compileFlood}
 	case ruleServices:
 		return about{"services", false, compileServices}
+	case ruleTap:
+		return about{"tap", false, compileTap}
 	case ruleLimit:
 		return about{"limit", false, compileLimit}
 	}
@@ -61,8 +64,11 @@ func (c Class) String() string { return rule(c).about().name }
 
 // rootsOf are the units that an object calls for by being there. Everything else is compiled because something needs it.
 func rootsOf(r state.Ref) []unitKey {
-	if r.Kind == state.KindPlug {
+	switch r.Kind {
+	case state.KindPlug:
 		return []unitKey{{rulePort, r.ID}}
+	case state.KindTap:
+		return []unitKey{{ruleTap, r.ID}}
 	}
 	return nil
 }

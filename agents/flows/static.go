@@ -16,6 +16,7 @@ func compileStatic(x *emitter, _ string) {
 			x.flow(Reason(t.Reason), t.Table, PMiss, match())
 		}
 	}
+	staticTrace(x)
 	staticTags(x)
 	staticSource(x)
 	staticPunt(x)

@@ -34,6 +34,7 @@ const (
 	KindUplink                  // a bridge to a physical network
 	KindTunnel                  // the switch's port for an encapsulation
 	KindZone                    // connection tracking zones of a router
+	KindTap                     // packets that are watched
 )
 
 // String is the kind in words, such as "security-group".
@@ -47,7 +48,7 @@ func (k Kind) String() string {
 var kindNames = [...]string{
 	KindHost: "host", KindNetwork: "network", KindSubnet: "subnet", KindPort: "port", KindRouter: "router", KindFloatingIP: "floating-ip",
 	KindSecurityGroup: "security-group", KindAddressSet: "address-set", KindSnatAddress: "snat-address", KindNeighbor: "neighbor",
-	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone",
+	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap",
 }
 
 // Ref names an object.

@@ -305,6 +305,17 @@ type Zone struct {
 	Dnat uint16 // of floating IPs
 }
 
+// Tap watches packets that a port of this host sends: copies of them go to the agent where they come in, where they leave a host and where
+// they are dropped. What is zero is not asked.
+type Tap struct {
+	ID               string
+	Slot             uint8 // marks them on their way, from 1
+	Port             string
+	Source, Dest     netip.Prefix
+	Protocol         int // -1: any
+	SrcPort, DstPort uint16
+}
+
 // Ref names the object.
 func (o *Host) Ref() Ref { return Ref{KindHost, o.ID} }
 
@@ -346,3 +357,6 @@ func (o *Tunnel) Ref() Ref { return Ref{KindTunnel, o.ID} }
 
 // Ref names the object.
 func (o *Zone) Ref() Ref { return Ref{KindZone, o.ID} }
+
+// Ref names the object.
+func (o *Tap) Ref() Ref { return Ref{KindTap, o.ID} }

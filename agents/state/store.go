@@ -306,6 +306,8 @@ func kindOf[T Object]() Kind {
 		return KindTunnel
 	case *Zone:
 		return KindZone
+	case *Tap:
+		return KindTap
 	}
 	return 0
 }
