@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwater-cloud/headwater/agents/api"
+	"github.com/headwater-cloud/headwater/agents/ovsdb"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// Reporter is told what the host does. Its methods must not wait.
+type Reporter interface {
+	// Applied says that the switch carries out all up to a revision.
+	Applied(incarnation string, revision uint64)
+	// Report tells what has changed since the last report.
+	Report(r *api.Report)
+}
+
+// Parts are what an agent works with beside its configuration. All may be nil.
+type Parts struct {
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Reporter Reporter
+	Services Services
+	Now      func() time.Time
+}
+
+// Agent is the agent of a host.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	core     *core
+	metrics  *metrics
+	reporter Reporter
+	db       *ovsdb.Client
+	writer   *writer
+	switcher *switcher
+	wake     chan struct{}
+	report   chan struct{}
+
+	mu   sync.Mutex // guards the fields below
+	news news
+	told *sync.Cond // the core or the switch has gone on
+	ends bool
+}
+
+// New returns an agent that does nothing until Run.
+func New(cfg Config, with Parts) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if with.Log == nil {
+		with.Log = slog.New(slog.DiscardHandler)
+	}
+	if with.Now == nil {
+		with.Now = time.Now
+	}
+	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1)}
+	a.told = sync.NewCond(&a.mu)
+	a.metrics = newMetrics(with.Metrics, a.core)
+	var err error
+	a.db, err = ovsdb.New(ovsdb.Config{Endpoint: cfg.OVSDB, Database: "Open_vSwitch", Models: models(), Lock: cfg.lock(), Changed: a.databaseChanged, MaxBackoff: time.Second}, with.Log)
+	if err != nil {
+		return nil, err
+	}
+	a.writer = &writer{cfg: cfg, log: with.Log, core: a.core, db: a.db, wake: make(chan struct{}, 1)}
+	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, services: with.Services, metrics: a.metrics, wake: make(chan struct{}, 1),
+		audit: make(chan chan<- answer), carried: a.carried}
+	return a, nil
+}
+
+// Commit hands the agent a revision of the desired state. It does not wait for it to be carried out.
+func (a *Agent) Commit(c Commit) {
+	a.mu.Lock()
+	if c.Snapshot {
+		a.news.commits = a.news.commits[:0] // what has not been looked at yet does not matter any more
+	}
+	a.news.commits = append(a.news.commits, c)
+	a.mu.Unlock()
+	poke(a.wake)
+}
+
+// Learn hands the agent neighbours that were found and lost on this host.
+func (a *Agent) Learn(found []state.Object, lost []state.Ref) {
+	a.mu.Lock()
+	a.news.neighbors, a.news.gone = append(a.news.neighbors, found...), append(a.news.gone, lost...)
+	a.mu.Unlock()
+	poke(a.wake)
+}
+
+// State is the replica that the agent works from.
+func (a *Agent) State() *state.Store { return a.core.store }
+
+func (a *Agent) databaseChanged(changes []ovsdb.Change) {
+	a.mu.Lock()
+	a.news.database = append(a.news.database, changes...)
+	a.news.synced = true
+	a.mu.Unlock()
+	poke(a.wake)
+}
+
+// carried is called when the switch has carried a generation out.
+func (a *Agent) carried() {
+	poke(a.writer.wake)
+	poke(a.report)
+	a.mu.Lock()
+	a.told.Broadcast()
+	a.mu.Unlock()
+}
+
+// ErrTaken says that another agent has the bridge.
+var ErrTaken = errors.New("another headwater-agent has the bridge")
+
+// Run works until ctx ends. The switch goes on with the flows that it has.
+func (a *Agent) Run(ctx context.Context) error {
+	// The database is left last, so that a word can be left there.
+	after, leave := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var db errgroup.Group
+	db.Go(func() error {
+		defer cancel()
+		return a.db.Run(after)
+	})
+	err := a.run(ctx)
+	last, done := context.WithTimeout(after, time.Second)
+	err = errors.Join(err, a.writer.leave(last))
+	done()
+	leave()
+	return errors.Join(err, db.Wait())
+}
+
+func (a *Agent) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.guard(ctx) })
+	g.Go(func() error { return a.control(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		a.mu.Lock()
+		a.ends = true
+		a.told.Broadcast()
+		a.mu.Unlock()
+		return nil
+	})
+	g.Go(func() error {
+		if err := a.own(ctx); err != nil {
+			return err
+		}
+		g.Go(func() error { return a.think(ctx) })
+		g.Go(func() error { return a.writer.Run(ctx) })
+		g.Go(func() error { return a.switcher.Run(ctx) })
+		g.Go(func() error { return a.tell(ctx) })
+		return nil
+	})
+	return g.Wait()
+}
+
+// own waits until the bridge is this agent's. The lock ends with the connection of whoever had it, so that an agent that has just
+// died is in nobody's way.
+func (a *Agent) own(ctx context.Context) error {
+	if err := a.db.Synced(ctx); err != nil {
+		return nil //nolint:nilerr // ctx has ended
+	}
+	limit, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	err := a.db.Await(limit, func(*ovsdb.View) (bool, error) { return a.db.Held(), nil })
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w %s: the lock %s of %s is held", ErrTaken, a.cfg.Bridge, a.cfg.lock(), a.cfg.OVSDB)
+	}
+	return nil
+}
+
+// guard ends the agent when somebody else has taken the bridge over.
+func (a *Agent) guard(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	lost := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if lost++; !a.db.Connected() || a.db.Held() {
+			lost = 0
+		}
+		if lost > 5 {
+			return fmt.Errorf("%w %s: the lock %s of %s was lost", ErrTaken, a.cfg.Bridge, a.cfg.lock(), a.cfg.OVSDB)
+		}
+	}
+}
+
+// think takes in what has become known, all that there is at a time.
+func (a *Agent) think(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		n := a.news
+		a.news = news{}
+		a.mu.Unlock()
+		if !n.empty() {
+			began := time.Now()
+			e := a.core.take(n)
+			a.metrics.compile.Observe(time.Since(began).Seconds())
+			if e.program {
+				poke(a.switcher.wake)
+			}
+			poke(a.writer.wake)
+			poke(a.report)
+			a.mu.Lock()
+			a.told.Broadcast()
+			a.mu.Unlock()
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake:
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/headwater-cloud/headwater/agents/flows"
+	"github.com/headwater-cloud/headwater/agents/openflow"
+)
+
+// carried is what a switch carries out at one moment.
+type carried struct {
+	flows   map[flows.FlowKey]flows.Flow // cookies with their epochs
+	learned int                          // flows that the switch made by itself, which end by themselves
+	groups  map[uint32]string            // groupKey
+	meters  map[uint32]flows.Meter
+}
+
+// canaryKey is the flow whose cookie says which epoch and which layout of the tables the switch carries out. No packet comes to its table.
+func canaryKey() flows.FlowKey {
+	return flows.FlowKey{Table: flows.TCanary, Priority: flows.PTop}
+}
+
+// canaryClass is a class that the compiler has no rule for.
+const canaryClass = 255
+
+// canary is the canary of a layout.
+func canary(layout uint32) flows.Flow {
+	return flows.Flow{Cookie: flows.Cookie(canaryClass<<40 | uint64(layout))}
+}
+
+// layoutOf is the layout that a canary tells.
+func layoutOf(f flows.Flow) uint32 { return uint32(f.Cookie) } //nolint:gosec // its lower 32 bits
+
+// read reads all that a switch carries out.
+func read(ctx context.Context, conn *openflow.Conn) (*carried, error) {
+	h := &carried{flows: map[flows.FlowKey]flows.Flow{}, groups: map[uint32]string{}, meters: map[uint32]flows.Meter{}}
+	bodies, err := conn.Multipart(ctx, openflow.PartFlow, openflow.EveryFlow())
+	if err != nil {
+		return nil, fmt.Errorf("dump flows: %w", err)
+	}
+	for i, body := range bodies {
+		if err := h.addFlows(body.(*openflow.FlowStatsList)); err != nil { //nolint:errcheck,forcetypeassert // what such a request is answered with
+			return nil, err
+		}
+		bodies[i] = nil // half of the memory, where there are many
+	}
+	if bodies, err = conn.Multipart(ctx, openflow.PartGroupDesc, &openflow.GroupDescRequest{}); err != nil {
+		return nil, fmt.Errorf("dump groups: %w", err)
+	}
+	for _, body := range bodies {
+		for _, g := range body.(*openflow.GroupDescList).Groups { //nolint:errcheck,forcetypeassert // as above
+			h.groups[g.Group] = groupKey(g.Type, g.Group, g.Buckets)
+		}
+	}
+	if bodies, err = conn.Multipart(ctx, openflow.PartMeterConfig, &openflow.MeterRequest{Meter: openflow.AllMeters}); err != nil {
+		return nil, fmt.Errorf("dump meters: %w", err)
+	}
+	for _, body := range bodies {
+		for _, m := range body.(*openflow.MeterConfigList).Meters { //nolint:errcheck,forcetypeassert // as above
+			h.meters[m.Meter] = flows.Meter{Flags: m.Flags, Bands: m.Bands}
+		}
+	}
+	return h, nil
+}
+
+func (h *carried) addFlows(list *openflow.FlowStatsList) error {
+	for i := range list.Flows {
+		f := &list.Flows[i]
+		if f.Idle != 0 || f.Hard != 0 {
+			h.learned++
+			continue
+		}
+		instr, err := openflow.InstructionsKey(f.Instructions)
+		if err != nil {
+			return fmt.Errorf("a flow of table %d: %w", f.Table, err)
+		}
+		h.flows[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: f.Match.Key()}] = flows.Flow{Cookie: flows.Cookie(f.Cookie), Instructions: instr}
+	}
+	return nil
+}
+
+// groupKey is a group as bytes: two groups are the same if their keys are.
+func groupKey(kind openflow.GroupType, id uint32, buckets []openflow.Bucket) string {
+	raw, err := openflow.Append(nil, 0, &openflow.GroupMod{Type: kind, ID: id, Buckets: buckets})
+	if err != nil {
+		return "" // one that cannot be written is like none
+	}
+	return string(raw)
+}

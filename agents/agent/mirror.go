@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headwater-cloud/headwater/agents/ovsdb"
+)
+
+// mirror is what the switch's database says of the bridge: kept up to date change by change, since a host may have thousands of interfaces.
+type mirror struct {
+	bridge     string
+	id         ovsdb.UUID // of the bridge; "": it is not there
+	ids        map[string]string
+	onBridge   map[ovsdb.UUID]struct{}   // ports of the bridge
+	ports      map[ovsdb.UUID]portRow    // of all bridges
+	portOf     map[ovsdb.UUID]ovsdb.UUID // by interface
+	interfaces map[ovsdb.UUID]interfaceRow
+	byIfaceID  map[string]map[ovsdb.UUID]struct{}
+	own        map[ovsdb.UUID]struct{} // interfaces that the agent has made
+}
+
+func newMirror(bridge string) *mirror {
+	return &mirror{
+		bridge: bridge, onBridge: map[ovsdb.UUID]struct{}{}, ports: map[ovsdb.UUID]portRow{}, portOf: map[ovsdb.UUID]ovsdb.UUID{},
+		interfaces: map[ovsdb.UUID]interfaceRow{}, byIfaceID: map[string]map[ovsdb.UUID]struct{}{}, own: map[ovsdb.UUID]struct{}{},
+	}
+}
+
+// touched is what a change of the database may have changed for the agent.
+type touched struct {
+	guests  map[string]struct{} // iface-ids
+	routers map[string]struct{}
+	wiring  bool // bridges, and the agent's own ports
+}
+
+// update takes changes in, and says what they touch.
+func (m *mirror) update(changes []ovsdb.Change) touched {
+	t := touched{guests: map[string]struct{}{}}
+	for _, c := range changes {
+		switch c.Table {
+		case "Open_vSwitch":
+			t.wiring = true
+		case "Bridge":
+			m.updateBridge(c, &t)
+		case "Port":
+			m.updatePort(c, &t)
+		case "Interface":
+			m.updateInterface(c, &t)
+		}
+	}
+	return t
+}
+
+func (m *mirror) updateBridge(c ovsdb.Change, t *touched) {
+	row := ovsdb.As[bridgeRow](c.New)
+	if c.New == nil && c.ID == m.id || c.New != nil && row.Name == m.bridge {
+		ports := make(map[ovsdb.UUID]struct{}, len(row.Ports))
+		for _, p := range row.Ports {
+			ports[p] = struct{}{}
+		}
+		for p := range ports {
+			if _, was := m.onBridge[p]; !was {
+				m.touchPort(p, t)
+			}
+		}
+		for p := range m.onBridge {
+			if _, is := ports[p]; !is {
+				m.touchPort(p, t)
+			}
+		}
+		m.onBridge, m.ids, m.id = ports, row.ExternalIDs, row.ID
+	}
+	// Every guest changes its bridge's ports: only what else a bridge is concerns the wiring.
+	old := ovsdb.As[bridgeRow](c.Old)
+	t.wiring = t.wiring || c.Old == nil || c.New == nil || old.Name != row.Name || !slices.Equal(old.Protocols, row.Protocols) ||
+		(old.FailMode == nil) != (row.FailMode == nil) || old.FailMode != nil && *old.FailMode != *row.FailMode
+}
+
+func (m *mirror) updatePort(c ovsdb.Change, t *touched) {
+	for _, i := range m.ports[c.ID].Interfaces {
+		delete(m.portOf, i)
+		m.touchInterface(i, t)
+	}
+	if c.New == nil {
+		delete(m.ports, c.ID)
+		return
+	}
+	row := ovsdb.As[portRow](c.New)
+	m.ports[c.ID] = row
+	for _, i := range row.Interfaces {
+		m.portOf[i] = c.ID
+		m.touchInterface(i, t)
+	}
+}
+
+func (m *mirror) updateInterface(c ovsdb.Change, t *touched) {
+	m.touchInterface(c.ID, t)
+	if old, ok := m.interfaces[c.ID]; ok {
+		id := old.ExternalIDs[keyIfaceID]
+		if delete(m.byIfaceID[id], c.ID); len(m.byIfaceID[id]) == 0 {
+			delete(m.byIfaceID, id)
+		}
+	}
+	delete(m.interfaces, c.ID)
+	delete(m.own, c.ID)
+	if c.New == nil {
+		return
+	}
+	row := ovsdb.As[interfaceRow](c.New)
+	m.interfaces[c.ID] = row
+	if id := row.ExternalIDs[keyIfaceID]; id != "" {
+		if m.byIfaceID[id] == nil {
+			m.byIfaceID[id] = map[ovsdb.UUID]struct{}{}
+		}
+		m.byIfaceID[id][c.ID] = struct{}{}
+	}
+	if row.ExternalIDs[keyTunnel] != "" || row.ExternalIDs[keyUplink] != "" {
+		m.own[c.ID] = struct{}{}
+	}
+	m.touchInterface(c.ID, t)
+}
+
+func (m *mirror) touchPort(id ovsdb.UUID, t *touched) {
+	for _, i := range m.ports[id].Interfaces {
+		m.touchInterface(i, t)
+	}
+}
+
+func (m *mirror) touchInterface(id ovsdb.UUID, t *touched) {
+	row, ok := m.interfaces[id]
+	if !ok {
+		return
+	}
+	if guest := row.ExternalIDs[keyIfaceID]; guest != "" {
+		t.guests[guest] = struct{}{}
+	}
+	if _, ours := m.own[id]; ours {
+		t.wiring = true
+	}
+}
+
+// epoch is the one that the database remembers, or 0.
+func (m *mirror) epoch() uint16 {
+	n, err := strconv.ParseUint(m.ids[keyEpoch], 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
+}
+
+// here says whether an interface is one of the bridge.
+func (m *mirror) here(id ovsdb.UUID) bool {
+	port, ok := m.portOf[id]
+	if !ok {
+		return false
+	}
+	_, ok = m.onBridge[port]
+	return ok
+}
+
+// guest is how a port is plugged.
+type guest struct {
+	interfaceRow
+	rivals []string // names of other interfaces that claim the same port and work too
+}
+
+// guest is the interface that a port is plugged by. Of several that claim one port and that the switch could make, the one that had the port first
+// keeps it, so that nobody takes a running guest's port by naming it; it is known by its zone. ok says whether there is any; its number may be 0.
+func (m *mirror) guest(ifaceID string) (g guest, ok bool) {
+	var all []interfaceRow
+	for _, id := range slices.Sorted(maps.Keys(m.byIfaceID[ifaceID])) {
+		if m.here(id) {
+			all = append(all, m.interfaces[id])
+		}
+	}
+	if len(all) == 0 {
+		return g, false
+	}
+	rank := func(r interfaceRow) int {
+		switch {
+		case r.number() == 0:
+			return 2
+		case r.ExternalIDs[keyZone] == "":
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b interfaceRow) int { return rank(a) - rank(b) })
+	g.interfaceRow = all[0]
+	for _, r := range all[1:] {
+		if r.number() != 0 {
+			g.rivals = append(g.rivals, r.Name)
+		}
+	}
+	return g, true
+}
+
+// ours are the agent's own interfaces of the bridge that have a number, by the value of a key.
+func (m *mirror) ours(key string) map[string]interfaceRow {
+	out := map[string]interfaceRow{}
+	for id := range m.own {
+		row := m.interfaces[id]
+		if value := row.ExternalIDs[key]; value != "" && m.here(id) && row.number() != 0 {
+			out[value] = row
+		}
+	}
+	return out
+}
+
+// zonesIn are the zones that an external_ids column records: by owner, "" being the row's own.
+func zonesIn(ids map[string]string) map[string]string {
+	out := map[string]string{}
+	for key, value := range ids {
+		if key == keyZone {
+			out[""] = value
+		} else if owner, ok := strings.CutPrefix(key, keyZoneOf); ok {
+			out[owner] = value
+		}
+	}
+	return out
+}

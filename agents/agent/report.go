@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwater-cloud/headwater/agents/api"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// reportEvery bounds how often the reporter is told: what changes in between is told once.
+const reportEvery = 20 * time.Millisecond
+
+// tell tells the reporter what has changed.
+func (a *Agent) tell(ctx context.Context) error {
+	if a.reporter == nil {
+		return nil
+	}
+	last := map[string]*api.PortStatus{}
+	var applied struct {
+		incarnation string
+		revision    uint64
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.report:
+		}
+		r := a.core.report(last)
+		a.core.mu.Lock()
+		done := a.core.done
+		a.core.mu.Unlock()
+		if len(r.Ports)+len(r.Alarms) > 0 {
+			a.reporter.Report(r)
+		}
+		if done != applied {
+			applied = done
+			a.reporter.Applied(done.incarnation, done.revision)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(reportEvery):
+		}
+	}
+}
+
+// report is what has changed since last, which it brings up to date.
+func (c *core) report(last map[string]*api.PortStatus) *api.Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.ports()
+	r := &api.Report{Alarms: c.alarms.told(false)}
+	for _, id := range slices.Sorted(maps.Keys(now)) {
+		if !proto.Equal(last[id], now[id]) {
+			r.Ports = append(r.Ports, now[id])
+		}
+	}
+	for id, was := range last {
+		if now[id] == nil {
+			r.Ports = append(r.Ports, &api.PortStatus{Port: id, BindingEpoch: was.BindingEpoch})
+			delete(last, id)
+		}
+	}
+	maps.Copy(last, now)
+	return r
+}
+
+// Status is all that there is to tell of the host.
+func (a *Agent) Status() *api.Report {
+	a.core.mu.Lock()
+	defer a.core.mu.Unlock()
+	ports := a.core.ports()
+	r := &api.Report{Alarms: a.core.alarms.told(true), Flows: a.core.flowStatus()}
+	for _, id := range slices.Sorted(maps.Keys(ports)) {
+		r.Ports = append(r.Ports, ports[id])
+	}
+	return r
+}
+
+// ports are the ports that are plugged here, or should be.
+func (c *core) ports() map[string]*api.PortStatus {
+	out := make(map[string]*api.PortStatus, len(c.plugged))
+	c.store.Read(func(v *state.View) {
+		for id, p := range c.plugged {
+			s := &api.PortStatus{Port: id, Plugged: v.Get(state.Ref{Kind: state.KindPlug, ID: id}) != nil, Ready: p.ready, BindingEpoch: p.epoch, Error: p.error}
+			if port := state.Find[*state.Port](v, id); s.Error == "" && port != nil {
+				if mac := c.mirror.interfaces[p.iface].ExternalIDs[keyAttachedMAC]; mac != "" && port.Parent == "" {
+					if m, err := state.ParseMAC(mac); err != nil || m != port.MAC {
+						s.Error = "interface " + p.name + " is attached to a guest's device with the address " + mac + ", the port's is " + port.MAC.String()
+					}
+				}
+			}
+			out[id] = s
+		}
+	})
+	return out
+}
+
+func (c *core) flowStatus() *api.FlowStatus {
+	return &api.FlowStatus{
+		Flows: uint32(c.compiler.Stats().Flows), Groups: uint32(len(c.compiler.Groups())), Meters: uint32(len(c.compiler.Meters())), //nolint:gosec // far fewer
+		Epoch: uint32(c.epoch), ForeignChanges: c.foreign,
+	}
+}

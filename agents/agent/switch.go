@@ -1,0 +1,369 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwater-cloud/headwater/agents/flows"
+	"github.com/headwater-cloud/headwater/agents/openflow"
+)
+
+// Services answer the packets that flows send to the agent.
+type Services interface {
+	// Attach gives the connection by which answers go, at the beginning of each.
+	Attach(conn *openflow.Conn)
+	// PacketIn takes a packet. It must not wait.
+	PacketIn(p *openflow.PacketIn2)
+}
+
+// switcher keeps a connection to the bridge and has it carry out what the core says.
+type switcher struct {
+	cfg      Config
+	log      *slog.Logger
+	core     *core
+	services Services
+	metrics  *metrics
+	wake     chan struct{}      // the program has changed, or something is to be mended
+	audit    chan chan<- answer // who wants the switch compared now
+	carried  func()             // a generation was carried out
+
+	mu   sync.Mutex // guards the field below
+	conn *openflow.Conn
+}
+
+// answer is what a comparison found.
+type answer struct {
+	have *carried
+	err  error
+}
+
+// setup is how packets come to us and what of others' doings we are told.
+func (s *switcher) setup(ctx context.Context, conn *openflow.Conn) error {
+	const allPackets, portChanges = 1<<6 - 1, 1<<3 - 1
+	return conn.SendAll(ctx, []openflow.Message{
+		&openflow.SetConfig{SwitchConfig: openflow.SwitchConfig{MissSendLen: 0xffff}},
+		&openflow.SetPacketInFormat{Format: openflow.FormatPacketIn2},
+		&openflow.SetAsync{Async: openflow.Async{PacketIn: [2]uint32{allPackets, 0}, PortStatus: [2]uint32{portChanges, 0}}},
+		&openflow.SetAsync2{Masks: []openflow.AsyncMask{{Kind: openflow.AsyncForward, Mask: 3}}}, // groups and meters of other controllers
+	})
+}
+
+// Run keeps the bridge filled until ctx ends.
+func (s *switcher) Run(ctx context.Context) error {
+	backoff := 20 * time.Millisecond
+	lost := s.core.now()
+	for {
+		began := s.core.now()
+		err := s.session(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it ended because it was to end
+		}
+		if s.core.now().Sub(began) > 5*time.Second {
+			backoff, lost = 20*time.Millisecond, s.core.now()
+			s.log.WarnContext(ctx, "connection to the switch was lost", "bridge", s.cfg.Bridge, "err", err)
+		}
+		if s.core.now().Sub(lost) > 5*time.Second {
+			s.core.alarm(true, alarmSwitch, s.cfg.Bridge, "%v", err)
+			s.log.WarnContext(ctx, "switch was not reached", "bridge", s.cfg.Bridge, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, time.Second)
+	}
+}
+
+// session is one connection.
+type session struct {
+	*switcher
+	conn    *openflow.Conn
+	epoch   uint16
+	filled  bool
+	meters  map[uint32]bool
+	refused map[flows.FlowKey]bool
+
+	mu      sync.Mutex // guards the fields below
+	foreign []openflow.FlowUpdate
+	others  bool // somebody has changed a group or a meter
+}
+
+func (s *switcher) session(ctx context.Context) error {
+	n := &session{switcher: s, meters: map[uint32]bool{}, refused: map[flows.FlowKey]bool{}}
+	conn, err := openflow.Dial(ctx, openflow.Config{Network: "unix", Address: filepath.Join(s.cfg.ovsRunDir(), s.cfg.Bridge+".mgmt"),
+		Handle: n.handle, Timeout: time.Minute})
+	if err != nil {
+		return err
+	}
+	n.conn = conn
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return conn.Run(ctx) })
+	g.Go(func() error { return n.serve(ctx) })
+	err = g.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn = nil
+	s.metrics.connected.Set(0)
+	return err
+}
+
+func (n *session) serve(ctx context.Context) error {
+	if err := n.setup(ctx, n.conn); err != nil {
+		return fmt.Errorf("set the connection up: %w", err)
+	}
+	if n.services != nil {
+		n.services.Attach(n.conn)
+	}
+	n.switcher.mu.Lock()
+	n.switcher.conn = n.conn
+	n.switcher.mu.Unlock()
+	n.metrics.connected.Set(1)
+	n.core.alarm(false, alarmSwitch, n.cfg.Bridge, "")
+	var tick <-chan time.Time
+	if n.cfg.AuditInterval > 0 {
+		ticker := time.NewTicker(n.cfg.AuditInterval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		if err := n.step(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.wake:
+		case <-tick:
+			if err := n.check(ctx); err != nil {
+				return err
+			}
+		case asked := <-n.audit:
+			have, err := read(ctx, n.conn)
+			asked <- answer{have, err}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// step brings the switch to where the core is.
+func (n *session) step(ctx context.Context) error {
+	if !n.filled {
+		return n.fill(ctx)
+	}
+	n.mu.Lock()
+	foreign, others := n.foreign, n.others
+	n.foreign, n.others = nil, false
+	n.mu.Unlock()
+	if others {
+		return n.check(ctx)
+	}
+	w, mended := n.core.work(n.epoch, n.meters, foreign, n.refused)
+	if mended > 0 {
+		n.log.WarnContext(ctx, "flows changed by somebody else were mended", "bridge", n.cfg.Bridge, "flows", mended)
+	}
+	return n.do(ctx, w)
+}
+
+// fill brings a switch, of which nothing is known, to the program. It does nothing until all that the program depends on is known.
+func (n *session) fill(ctx context.Context) error {
+	if !n.core.isReady() {
+		return nil
+	}
+	began := time.Now()
+	// The monitor first: what changes between it and the dump is seen twice, never not at all.
+	_, err := n.conn.Multipart(ctx, openflow.PartFlowMonitor, &openflow.FlowMonitorRequest{ID: 1, OutPort: openflow.PortAny, Table: openflow.AllTables,
+		Flags: openflow.MonitorAdd | openflow.MonitorDelete | openflow.MonitorModify | openflow.MonitorActions})
+	if err != nil {
+		return fmt.Errorf("monitor flows: %w", err)
+	}
+	have, err := read(ctx, n.conn)
+	if err != nil {
+		return err
+	}
+	for id := range have.meters {
+		n.meters[id] = true
+	}
+	found := len(have.flows)
+	w := n.core.refill(have)
+	n.epoch, n.filled = w.epoch, true
+	if err := n.do(ctx, w); err != nil {
+		return err
+	}
+	n.log.InfoContext(ctx, "switch was filled", "bridge", n.cfg.Bridge, "found", found, "changes", len(w.bundle), "epoch", w.epoch, "elapsed", time.Since(began))
+	n.metrics.fills.Inc()
+	return nil
+}
+
+// check compares all of the switch with the program, and mends what differs.
+func (n *session) check(ctx context.Context) error {
+	if !n.filled {
+		return nil
+	}
+	have, err := read(ctx, n.conn)
+	if err != nil {
+		return err
+	}
+	w, found := n.core.mend(have, n.epoch, n.refused)
+	if found > 0 {
+		n.log.WarnContext(ctx, "switch differed from the program and was mended", "bridge", n.cfg.Bridge, "differences", found)
+	}
+	return n.do(ctx, w)
+}
+
+// do has the switch do work, and tells who waits for it. What the switch refuses is left out and told of; all else must not wait for it.
+func (n *session) do(ctx context.Context, w *work) error {
+	if w == nil {
+		return nil
+	}
+	began := time.Now()
+	if len(w.first) > 0 {
+		if err := n.refusals(ctx, n.conn.SendAll(ctx, w.first)); err != nil {
+			return err
+		}
+	}
+	for bundle := w.bundle; len(bundle) > 0; {
+		err := n.conn.Bundle(ctx, bundle)
+		if err == nil {
+			break
+		}
+		if bundle, err = n.without(ctx, bundle, err); err != nil {
+			return err
+		}
+	}
+	if len(w.last) > 0 {
+		if err := n.refusals(ctx, n.conn.SendAll(ctx, w.last)); err != nil {
+			return err
+		}
+	}
+	for _, id := range w.meters {
+		n.meters[id] = true
+	}
+	for _, id := range w.gone {
+		delete(n.meters, id)
+	}
+	if !w.empty() {
+		n.metrics.bundle.Observe(time.Since(began).Seconds())
+		n.metrics.changes.Add(float64(len(w.bundle)))
+	}
+	n.core.carried(w.gen, w.epoch)
+	n.switcher.carried()
+	return nil
+}
+
+// without returns a bundle without what the switch has refused of it.
+func (n *session) without(ctx context.Context, bundle []openflow.Message, err error) ([]openflow.Message, error) {
+	bad := map[openflow.Message]bool{}
+	for _, e := range refusalsIn(err) {
+		if e.Message != nil {
+			bad[e.Message] = true
+		}
+	}
+	out := slices.DeleteFunc(slices.Clone(bundle), func(m openflow.Message) bool { return bad[m] })
+	if len(out) == len(bundle) {
+		return nil, fmt.Errorf("bundle of %d: %w", len(bundle), err)
+	}
+	for m := range bad {
+		if f, ok := m.(*openflow.RawFlow); ok {
+			n.refused[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: f.Match}] = true
+		}
+	}
+	n.log.ErrorContext(ctx, "switch refused a flow or a group", "bridge", n.cfg.Bridge, "err", err)
+	n.core.alarm(true, alarmRefused, n.cfg.Bridge, "%v", err)
+	n.metrics.refused.Add(float64(len(bundle) - len(out)))
+	return out, nil
+}
+
+// refusals logs what the switch has refused; any other error is returned.
+func (n *session) refusals(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if len(refusalsIn(err)) == 0 {
+		return err
+	}
+	n.log.ErrorContext(ctx, "switch refused a message", "bridge", n.cfg.Bridge, "err", err)
+	n.core.alarm(true, alarmRefused, n.cfg.Bridge, "%v", err)
+	n.metrics.refused.Inc()
+	return nil
+}
+
+// refusalsIn are the switch's refusals in an error.
+func refusalsIn(err error) []*openflow.SwitchError {
+	if err == nil {
+		return nil
+	}
+	if e, ok := err.(*openflow.SwitchError); ok { //nolint:errorlint // the tree is walked here
+		return []*openflow.SwitchError{e}
+	}
+	switch x := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() []error }:
+		var out []*openflow.SwitchError
+		for _, e := range x.Unwrap() {
+			out = append(out, refusalsIn(e)...)
+		}
+		return out
+	default:
+		return refusalsIn(errors.Unwrap(err))
+	}
+}
+
+// handle takes what the switch says unasked. It must not wait.
+func (n *session) handle(_ uint32, m openflow.Message) {
+	switch m := m.(type) {
+	case *openflow.PacketIn2:
+		if n.services != nil {
+			n.services.PacketIn(m)
+		}
+	case *openflow.MultipartReply:
+		if list, ok := m.Body.(*openflow.FlowUpdateList); ok {
+			n.seen(list.Updates)
+		}
+	case *openflow.RequestForward:
+		n.mu.Lock()
+		n.others = true
+		n.mu.Unlock()
+		poke(n.wake)
+	}
+}
+
+// seen notes what others have changed. Our own changes come as their numbers only.
+func (n *session) seen(updates []openflow.FlowUpdate) {
+	n.mu.Lock()
+	before := len(n.foreign)
+	for _, u := range updates {
+		if u.Event != openflow.FlowAbbrev && u.Idle == 0 && u.Hard == 0 {
+			n.foreign = append(n.foreign, u)
+		}
+	}
+	some := len(n.foreign) > before
+	n.mu.Unlock()
+	if some {
+		poke(n.wake)
+	}
+}
+
+// poke wakes a loop, or leaves it to the poke that it has not seen yet.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// connection is the one that there is at this moment, or nil.
+func (s *switcher) connection() *openflow.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}

@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/headwater-cloud/headwater/agents/ovsdb"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// writer changes the switch's database: the bridge and the agent's own ports, and what it notes on the rows of others.
+type writer struct {
+	cfg  Config
+	log  *slog.Logger
+	core *core
+	db   *ovsdb.Client
+	wake chan struct{}
+}
+
+// Run writes what is to be written until ctx ends. One transaction takes all that has added up since the one before.
+func (w *writer) Run(ctx context.Context) error {
+	restored := uint16(0)
+	for {
+		again, err := w.step(ctx, &restored)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it ended because it was to end
+		}
+		var retry <-chan time.Time
+		if err != nil {
+			w.log.WarnContext(ctx, "switch's database was not written", "bridge", w.cfg.Bridge, "err", err)
+			retry = time.After(time.Second)
+		} else if again {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.wake:
+		case <-retry:
+		}
+	}
+}
+
+// step makes at most one transaction of each kind, and says whether there may be more to do.
+func (w *writer) step(ctx context.Context, restored *uint16) (again bool, err error) {
+	if !w.core.databaseSeen() {
+		return false, nil
+	}
+	ops, problems := wire(w.db.View(), w.cfg, w.core.wantsNow())
+	w.core.problems(problems)
+	if len(ops) > 0 {
+		if _, err := w.db.Transact(ctx, ops...); err != nil {
+			return false, fmt.Errorf("wire the bridge: %w", err)
+		}
+		w.log.InfoContext(ctx, "bridge was wired", "bridge", w.cfg.Bridge, "operations", len(ops))
+		return true, nil
+	}
+	m := w.core.marks()
+	if len(m.ops) > 0 {
+		if _, err := w.db.Transact(ctx, m.ops...); err != nil {
+			return false, fmt.Errorf("note what is ready: %w", err)
+		}
+		w.core.marked(m)
+		return true, nil
+	}
+	if m.epoch != 0 && m.epoch != *restored {
+		if err := w.restore(ctx); err != nil {
+			return false, fmt.Errorf("flow-restore-wait: %w", err)
+		}
+		*restored = m.epoch
+	}
+	return false, nil
+}
+
+const restoreWait = "flow-restore-wait"
+
+// restore tells a switch that has waited for its flows that they are in, and, where that is wanted, has it wait again the next time
+// that it starts. ovs-vswitchd looks at the key until it is gone once.
+func (w *writer) restore(ctx context.Context) error {
+	sw, ok := ovsdb.Find(w.db.View(), func(switchRow) bool { return true })
+	waits := ok && sw.OtherConfig[restoreWait] == "true"
+	if !ok || !waits && !w.cfg.RestoreWait {
+		return nil
+	}
+	if waits {
+		results, err := w.db.Transact(ctx, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "other_config", Mutator: "delete", Value: []string{restoreWait}}),
+			ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "next_cfg", Mutator: "+=", Value: 1}), ovsdb.Select("Open_vSwitch", nil, "next_cfg"))
+		if err != nil {
+			return err
+		}
+		if err := w.done(ctx, ovsdb.As[ovsdb.OpenVSwitch](results[2].Rows[0]).NextCfg); err != nil {
+			return err
+		}
+	}
+	if !w.cfg.RestoreWait {
+		return nil
+	}
+	_, err := w.db.Transact(ctx, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "other_config", Mutator: "insert", Value: map[string]string{restoreWait: "true"}}))
+	return err
+}
+
+// done waits until ovs-vswitchd has taken a change in.
+func (w *writer) done(ctx context.Context, want int64) error {
+	for {
+		results, err := w.db.Transact(ctx, ovsdb.Select("Open_vSwitch", nil, "cur_cfg"))
+		if err != nil {
+			return err
+		}
+		if len(results[0].Rows) == 1 && ovsdb.As[ovsdb.OpenVSwitch](results[0].Rows[0]).CurCfg >= want {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// leave lets a switch that restarts while the agent is stopped start without it. Its flows are gone then, but other bridges go on.
+func (w *writer) leave(ctx context.Context) error {
+	if !w.cfg.RestoreWait || !w.db.Connected() {
+		return nil
+	}
+	_, err := w.db.Transact(ctx, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "other_config", Mutator: "delete", Value: []string{restoreWait}}))
+	return err
+}
+
+func (c *core) databaseSeen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
+func (c *core) wantsNow() wants {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wants()
+}
+
+// problems raises the alarms of the wiring, and ends those that are over.
+func (c *core) problems(list []problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.mirror.own {
+		row := c.mirror.interfaces[id]
+		if p := row.problem(); p != "" {
+			list = append(list, problem{alarmTunnel, row.Name, p})
+		}
+	}
+	stands := map[alarmKey]bool{}
+	for _, p := range list {
+		stands[alarmKey{p.code, p.object}] = true
+		c.alarms.set(true, p.code, p.object, "%s", p.text)
+	}
+	for k := range c.alarms.standing {
+		if (k.code == alarmBridge || k.code == alarmTunnel) && !stands[k] {
+			c.alarms.end(k.code, k.object)
+		}
+	}
+}
+
+// marks are what the database is to be told of ports, routers and the epoch.
+type marks struct {
+	ops    []ovsdb.Op
+	ready  map[string]ovsdb.UUID // ports, and the interface that was marked
+	epoch  uint16
+	routes map[string]string
+}
+
+// marks writes down which ports are ready, and who has which zone. A port's zone stands on its interface, and goes with it.
+func (c *core) marks() marks {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := marks{ready: map[string]ovsdb.UUID{}, epoch: c.epoch}
+	values := map[ovsdb.UUID]map[string]string{}
+	for id, p := range c.plugged {
+		if p.marked || !p.ready {
+			continue
+		}
+		row, ok := c.mirror.interfaces[p.iface]
+		if !ok {
+			continue
+		}
+		if values[p.iface] == nil {
+			values[p.iface] = map[string]string{}
+		}
+		zone := strconv.Itoa(int(c.zones.of["port "+id]))
+		if row.ExternalIDs[keyIfaceID] == id {
+			values[p.iface][keyZone], values[p.iface][keyReady] = zone, strconv.FormatUint(c.done.revision, 10)
+		} else {
+			values[p.iface][keyZoneOf+id] = zone
+		}
+		m.ready[id] = p.iface
+	}
+	for _, iface := range slices.Sorted(maps.Keys(values)) {
+		m.ops = append(m.ops, setKeys("Interface", iface, c.mirror.interfaces[iface].ExternalIDs, values[iface], nil)...)
+	}
+	m.ops = append(m.ops, c.unready()...)
+	m.ops = append(m.ops, c.bridgeMarks()...)
+	return m
+}
+
+// unready takes the word back of interfaces whose port is not what they were ready for.
+func (c *core) unready() (ops []ovsdb.Op) {
+	for ifaceID, rows := range c.mirror.byIfaceID {
+		for id := range rows {
+			row := c.mirror.interfaces[id]
+			if row.ExternalIDs[keyReady] == "" {
+				continue
+			}
+			if p := c.plugged[ifaceID]; c.known && (p == nil || p.iface == id && p.gen == 0) {
+				ops = append(ops, setKeys("Interface", id, row.ExternalIDs, nil, []string{keyReady})...)
+			}
+		}
+	}
+	return ops
+}
+
+func (c *core) bridgeMarks() []ovsdb.Op {
+	if c.mirror.id == "" || c.epoch == 0 {
+		return nil
+	}
+	want := map[string]string{keyEpoch: strconv.Itoa(int(c.epoch))}
+	c.store.Read(func(v *state.View) {
+		for _, z := range state.All[*state.Zone](v, state.Index{List: state.ListAll, ID: state.KindZone.String()}) {
+			want[keyZoneOf+z.ID] = fmt.Sprintf("%d,%d", z.Snat, z.Dnat)
+		}
+	})
+	var gone []string
+	for owner := range zonesIn(c.mirror.ids) {
+		if owner != "" && want[keyZoneOf+owner] == "" {
+			gone = append(gone, keyZoneOf+owner)
+		}
+	}
+	slices.Sort(gone)
+	return setKeys("Bridge", c.mirror.id, c.mirror.ids, want, gone)
+}
+
+// setKeys are the operations that set keys of a row's external_ids, of which it has some, and take others away; none where it is so already.
+func setKeys(table string, id ovsdb.UUID, has, want map[string]string, gone []string) []ovsdb.Op {
+	set := map[string]string{}
+	for k, v := range want {
+		if has[k] != v {
+			set[k] = v
+			if _, there := has[k]; there {
+				gone = append(gone, k)
+			}
+		}
+	}
+	var mutations []ovsdb.Mutation
+	if len(gone) > 0 {
+		mutations = append(mutations, ovsdb.Mutation{Column: "external_ids", Mutator: "delete", Value: gone})
+	}
+	if len(set) > 0 {
+		mutations = append(mutations, ovsdb.Mutation{Column: "external_ids", Mutator: "insert", Value: set})
+	}
+	if len(mutations) == 0 {
+		return nil
+	}
+	return []ovsdb.Op{ovsdb.Mutate(table, ovsdb.ByID(id), mutations...)}
+}
+
+// marked notes that a transaction is made.
+func (c *core) marked(m marks) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, iface := range m.ready {
+		if p := c.plugged[id]; p != nil && p.iface == iface {
+			p.marked = true
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwater-cloud/headwater/agents/agent"
+	"github.com/headwater-cloud/headwater/agents/state"
+	"github.com/headwater-cloud/headwater/agents/statefile"
+	"github.com/headwater-cloud/headwater/cmd/internal/run"
+)
+
+// runFlags are the flags of run that are not the agent's own words.
+type runFlags struct {
+	state         string
+	tunnelAddress string
+	logLevel      string
+}
+
+func runCommand(stderr io.Writer) *cobra.Command {
+	cfg := agent.Default()
+	cfg.Host, _ = os.Hostname()
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run --state FILE",
+		Short: "Run the agent",
+		Long: "Makes the host's Open vSwitch carry out a desired state, and keeps it so until it is ended. The switch goes on with its flows when the agent ends.\n\n" +
+			"With --state, the desired state is a file: YAML with the lists hosts, networks, subnets, ports, routers, floating_ips, security_groups,\n" +
+			"address_sets, snat_addresses and neighbors. It is read again when it changes. A file with something wrong in it changes nothing.",
+		Args: argsOf(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return runAgent(c.Context(), cfg, f, stderr) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.state, "state", "", "the file with the desired state")
+	flags.StringVar(&cfg.Host, "host", cfg.Host, "this host's id")
+	flags.StringVar(&cfg.Bridge, "bridge", cfg.Bridge, "the bridge that guests are plugged into; it is made when it is not there")
+	flags.StringVar(&cfg.DatapathType, "datapath", cfg.DatapathType, "the type of the bridge when it is made: system (the kernel's) or netdev")
+	flags.StringVar(&cfg.OVSDB, "ovsdb", cfg.OVSDB, "endpoint of the switch's database")
+	flags.StringVar(&cfg.OVSRunDir, "ovs-run-dir", "", "where the sockets of Open vSwitch are (the directory of the database's)")
+	flags.StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "where the agent's own socket is")
+	flags.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "where the last known desired state is kept")
+	flags.StringToStringVar(&cfg.BridgeMappings, "bridge-mapping", nil, "a physical network and the bridge that leads to it, NETWORK=BRIDGE; may be repeated")
+	flags.StringVar(&f.tunnelAddress, "tunnel-address", "", "source of tunnelled packets (the host's own in the desired state)")
+	flags.Uint32Var(&cfg.PuntRate, "punt-rate", cfg.PuntRate, "packets of each port that may go to the agent in a second; 0: no limit")
+	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
+	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return run.Usagef("--log-level %s: want debug, info, warn or error", f.logLevel)
+	}
+	if f.state == "" {
+		return run.Usagef("headwater-agent run: nothing says what the desired state is; give --state FILE")
+	}
+	if f.tunnelAddress != "" {
+		a, err := netip.ParseAddr(f.tunnelAddress)
+		if err != nil {
+			return run.Usage(fmt.Errorf("--tunnel-address: %w", err))
+		}
+		cfg.TunnelAddress = a
+	}
+	if err := cfg.Validate(); err != nil {
+		return run.Usage(err)
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
+	a, err := agent.New(cfg, agent.Parts{Log: log, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.Run(ctx) })
+	g.Go(func() error { return follow(ctx, a, f.state, log) })
+	return g.Wait()
+}
+
+// follow hands a state file to the agent, each time that it changes as another revision.
+func follow(ctx context.Context, a *agent.Agent, path string, log *slog.Logger) error {
+	var revision uint64
+	return statefile.Watch(ctx, path, func(objects []state.Object) {
+		revision++
+		log.InfoContext(ctx, "state file was read", "file", path, "revision", revision, "objects", len(objects))
+		a.Commit(agent.Commit{Incarnation: "file", Revision: revision, Snapshot: true, Set: objects})
+	}, func(err error) {
+		log.ErrorContext(ctx, "state file was not taken", "file", path, "err", strings.ReplaceAll(err.Error(), "\n", "; "))
+	})
+}
