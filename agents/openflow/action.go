@@ -56,7 +56,7 @@ var actions = func() map[actionKind]func() Action {
 
 // codeActions codes actions to the end of the part.
 func codeActions(c *coder, list_ *[]Action) {
-	list(c, list_, func(c *coder, a *Action) {
+	list(c, list_, lengthAtTwo, func(c *coder, a *Action) {
 		// The length counts the zeros at the end (OpenFlow 1.3 section 7.2.4).
 		c.sized(2, 8, true, func(c *coder) { codeAction(c, a) })
 	})

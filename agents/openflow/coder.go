@@ -22,6 +22,7 @@ var (
 type coder struct {
 	b       []byte
 	reading bool
+	owned   bool // what is read is the message's own, and may be kept
 	err     error
 }
 
@@ -122,6 +123,8 @@ func (c *coder) text(v *string, n int) {
 func (c *coder) rest(v *[]byte) {
 	if !c.reading {
 		c.b = append(c.b, *v...)
+	} else if c.owned {
+		*v = c.take(len(c.b))
 	} else {
 		*v = slices.Clone(c.take(len(c.b)))
 	}
@@ -157,16 +160,16 @@ func (c *coder) sized(at, align int, padded bool, code func(c *coder)) {
 		c.fail(fmt.Errorf("%w: a part of %d bytes in %d", ErrLength, size, len(c.b)))
 		return
 	}
-	part := &coder{b: c.take(size), reading: true}
-	code(part)
-	if part.err == nil && padded && len(part.b) < align {
-		part.pad(len(part.b))
+	behind := c.b[size:]
+	c.b = c.b[:size:size]
+	code(c)
+	if padded && len(c.b) < align {
+		c.pad(len(c.b))
 	}
-	if part.err == nil && len(part.b) > 0 {
-		part.fail(ErrLong)
+	if len(c.b) > 0 {
+		c.fail(ErrLong)
 	}
-	c.fail(part.err)
-	if !padded {
+	if c.b = behind; !padded {
 		c.pad((size+align-1)/align*align - size)
 	}
 }
@@ -177,8 +180,8 @@ func (c *coder) length() {
 	c.u16(&n)
 }
 
-// list codes items until the part ends.
-func list[T any](c *coder, items *[]T, code func(*coder, *T)) {
+// list codes items until the part ends. count, which may be nil, says how many there are, as far as it can be seen.
+func list[T any](c *coder, items *[]T, count func(b []byte) int, code func(*coder, *T)) {
 	if !c.reading {
 		for i := range *items {
 			code(c, &(*items)[i])
@@ -186,15 +189,47 @@ func list[T any](c *coder, items *[]T, code func(*coder, *T)) {
 		return
 	}
 	*items = nil
+	if count != nil {
+		if n := count(c.b); n > 0 {
+			*items = make([]T, 0, n)
+		}
+	}
 	for len(c.b) > 0 && c.err == nil {
-		var item T
 		before := len(c.b)
-		code(c, &item)
+		var none T
+		*items = append(*items, none)
+		code(c, &(*items)[len(*items)-1])
 		if c.err == nil && len(c.b) == before {
 			c.fail(ErrLength) // nothing was taken: it would never end
 		}
-		*items = append(*items, item)
 	}
+}
+
+// lengthsAt counts parts whose lengths stand at an offset from the begin of each.
+func lengthsAt(at int) func(b []byte) int {
+	return func(b []byte) int {
+		n := 0
+		for len(b) >= at+2 {
+			size := int(binary.BigEndian.Uint16(b[at:]))
+			if size < at+2 || size > len(b) {
+				break
+			}
+			b, n = b[size:], n+1
+		}
+		return n
+	}
+}
+
+// lengthAtBegin and lengthAtTwo are of parts that begin with their length, and of those with 16 bits before it.
+var lengthAtBegin, lengthAtTwo = lengthsAt(0), lengthsAt(2)
+
+// conditions counts those of a match.
+func conditions(b []byte) int {
+	n := 0
+	for len(b) >= 4 && len(b) >= 4+int(b[3]) {
+		b, n = b[4+int(b[3]):], n+1
+	}
+	return n
 }
 
 // peek16 and peek32 look at what is read next.

@@ -291,13 +291,13 @@ func (m *QueueConfigRequest) code(c *coder) { c.u32(&m.Port); c.skip(4) }
 func (m *QueueConfigReply) code(c *coder) {
 	c.u32(&m.Port)
 	c.skip(4)
-	list(c, &m.Queues, func(c *coder, q *QueueConfig) {
+	list(c, &m.Queues, nil, func(c *coder, q *QueueConfig) {
 		c.sized(8, 1, true, func(c *coder) {
 			c.u32(&q.Queue)
 			c.u32(&q.Port)
 			c.length()
 			c.skip(6)
-			list(c, &q.Properties, func(c *coder, p *QueueProperty) {
+			list(c, &q.Properties, nil, func(c *coder, p *QueueProperty) {
 				c.sized(2, 1, true, func(c *coder) { c.u16(&p.Kind); c.length(); c.skip(4); c.u16(&p.Rate); c.skip(6) })
 			})
 		})

@@ -487,15 +487,25 @@ func (v Value) trailing() int {
 }
 
 // raw is the lowest n bytes in network order, n in [1, 16].
-func (v Value) raw(n int) []byte {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], v.Hi)
-	binary.BigEndian.PutUint64(b[8:], v.Lo)
-	return b[16-n:]
-}
+func (v Value) raw(n int) []byte { return v.append(nil, n) }
 
 // Bytes16 is the value in network order.
 func (v Value) Bytes16() [16]byte { return [16]byte(v.raw(16)) }
 
 // append appends the lowest n bytes in network order.
-func (v Value) append(b []byte, n int) []byte { return append(b, v.raw(n)...) }
+func (v Value) append(b []byte, n int) []byte {
+	switch n {
+	case 4:
+		return binary.BigEndian.AppendUint32(b, uint32(v.Lo)) //nolint:gosec // the lowest bytes
+	case 2:
+		return binary.BigEndian.AppendUint16(b, uint16(v.Lo)) //nolint:gosec // the lowest bytes
+	}
+	for i := n - 1; i >= 0; i-- {
+		word, at := v.Lo, i
+		if at >= 8 {
+			word, at = v.Hi, at-8
+		}
+		b = append(b, byte(word>>(8*at)))
+	}
+	return b
+}

@@ -44,7 +44,7 @@ var instructions = map[uint16]func() Instruction{
 }
 
 func codeInstructions(c *coder, items *[]Instruction) {
-	list(c, items, func(c *coder, i *Instruction) {
+	list(c, items, lengthAtTwo, func(c *coder, i *Instruction) {
 		c.sized(2, 8, true, func(c *coder) {
 			var number uint16
 			if !c.reading {
@@ -230,7 +230,7 @@ func (m *GroupMod) code(c *coder) {
 	c.u8((*uint8)(&m.Type))
 	c.skip(1)
 	c.u32(&m.ID)
-	list(c, &m.Buckets, func(c *coder, b *Bucket) { b.code(c) })
+	list(c, &m.Buckets, nil, func(c *coder, b *Bucket) { b.code(c) })
 }
 
 // MeterCommand is what a MeterMod does.
@@ -285,5 +285,5 @@ func (m *MeterMod) code(c *coder) {
 	c.u16((*uint16)(&m.Command))
 	c.u16(&m.Flags)
 	c.u32(&m.ID)
-	list(c, &m.Bands, func(c *coder, b *Band) { b.code(c) })
+	list(c, &m.Bands, nil, func(c *coder, b *Band) { b.code(c) })
 }

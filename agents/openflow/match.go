@@ -153,7 +153,7 @@ func (x *MatchField) read(c *coder) {
 
 // fields codes the conditions alone, without a header.
 func (m *Match) fields(c *coder) {
-	list(c, (*[]MatchField)(m), func(c *coder, x *MatchField) { x.code(c) })
+	list(c, (*[]MatchField)(m), conditions, func(c *coder, x *MatchField) { x.code(c) })
 	if c.reading && c.err == nil {
 		c.fail(m.check())
 	}

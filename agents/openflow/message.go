@@ -3,6 +3,7 @@ package openflow
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Version is OpenFlow 1.3's number on the wire.
@@ -56,25 +57,32 @@ var messages = func() map[messageKind]func() Message {
 // Append appends a message, with its header, to b. It returns b as it was and an error for what cannot be written: a value
 // out of its range, a part of more than 65,535 bytes.
 func Append(b []byte, xid uint32, m Message) ([]byte, error) {
-	begin := len(b)
+	c := coder{b: b}
+	err := c.message(xid, m)
+	return c.b, err
+}
+
+// message writes a message, with its header, or leaves b as it was.
+func (c *coder) message(xid uint32, m Message) error {
+	begin := len(c.b)
 	k := m.kind()
-	b = append(b, Version, k.kind, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, xid)
+	c.b = append(c.b, Version, k.kind, 0, 0)
+	c.b = binary.BigEndian.AppendUint32(c.b, xid)
 	if k.kind == extension {
-		b = binary.BigEndian.AppendUint32(b, k.vendor)
-		b = binary.BigEndian.AppendUint32(b, k.subtype)
+		c.b = binary.BigEndian.AppendUint32(c.b, k.vendor)
+		c.b = binary.BigEndian.AppendUint32(c.b, k.subtype)
 	}
-	c := &coder{b: b}
 	m.code(c)
 	size := len(c.b) - begin
 	if c.err == nil && size > 0xffff {
 		c.err = fmt.Errorf("%w: a message of %d bytes", ErrLength, size)
 	}
-	if c.err != nil {
-		return b[:begin], fmt.Errorf("encode %T: %w", m, c.err)
+	if err := c.err; err != nil {
+		c.b, c.err = c.b[:begin], nil
+		return fmt.Errorf("encode %T: %w", m, err)
 	}
 	binary.BigEndian.PutUint16(c.b[begin+2:], uint16(size)) //nolint:gosec // checked
-	return c.b, nil
+	return nil
 }
 
 // headerSize is the size of every message's header: version, type, length, xid.
@@ -99,6 +107,10 @@ func Decode(raw []byte) (xid uint32, m Message, err error) {
 		m = make()
 	} else {
 		m = &OtherMessage{Type: k.kind, Vendor: k.vendor, Subtype: k.subtype}
+	}
+	switch m.(type) {
+	case *PacketIn, *PacketIn2: // their many parts are copied at once
+		c.b, c.owned = slices.Clone(c.b), true
 	}
 	if c.err == nil {
 		m.code(c)

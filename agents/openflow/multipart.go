@@ -160,7 +160,7 @@ type (
 )
 
 func (l *FlowStatsList) code(c *coder) {
-	list(c, &l.Flows, func(c *coder, f *FlowStats) { c.sized(0, 1, true, f.code) })
+	list(c, &l.Flows, lengthAtBegin, func(c *coder, f *FlowStats) { c.sized(0, 1, true, f.code) })
 }
 
 func (f *FlowStats) code(c *coder) {
@@ -207,7 +207,7 @@ type (
 )
 
 func (l *TableStatsList) code(c *coder) {
-	list(c, &l.Tables, func(c *coder, t *TableStats) {
+	list(c, &l.Tables, nil, func(c *coder, t *TableStats) {
 		c.u8(&t.Table)
 		c.skip(3)
 		c.u32(&t.Active)
@@ -236,7 +236,7 @@ type (
 
 func (r *PortRequest) code(c *coder) { c.u32(&r.Port); c.skip(4) }
 func (l *PortStatsList) code(c *coder) {
-	list(c, &l.Ports, func(c *coder, p *PortStats) {
+	list(c, &l.Ports, nil, func(c *coder, p *PortStats) {
 		c.u32(&p.Port)
 		c.skip(4)
 		for _, v := range []*uint64{&p.RxPackets, &p.TxPackets, &p.RxBytes, &p.TxBytes, &p.RxDropped, &p.TxDropped, &p.RxErrors, &p.TxErrors,
@@ -266,7 +266,7 @@ const AllQueues = 0xffffffff
 
 func (r *QueueRequest) code(c *coder) { c.u32(&r.Port); c.u32(&r.Queue) }
 func (l *QueueStatsList) code(c *coder) {
-	list(c, &l.Queues, func(c *coder, q *QueueStats) {
+	list(c, &l.Queues, nil, func(c *coder, q *QueueStats) {
 		c.u32(&q.Port)
 		c.u32(&q.Queue)
 		c.u64(&q.TxBytes)
@@ -326,7 +326,7 @@ func (r *GroupDescRequest) code(c *coder) {
 func (c2 *Counter) code(c *coder) { c.u64(&c2.Packets); c.u64(&c2.ByteCount) }
 
 func (l *GroupStatsList) code(c *coder) {
-	list(c, &l.Groups, func(c *coder, g *GroupStats) {
+	list(c, &l.Groups, nil, func(c *coder, g *GroupStats) {
 		c.sized(0, 1, true, func(c *coder) {
 			c.length()
 			c.skip(2)
@@ -337,19 +337,19 @@ func (l *GroupStatsList) code(c *coder) {
 			c.u64(&g.ByteCount)
 			c.u32(&g.Seconds)
 			c.u32(&g.Nanos)
-			list(c, &g.Buckets, func(c *coder, b *Counter) { b.code(c) })
+			list(c, &g.Buckets, nil, func(c *coder, b *Counter) { b.code(c) })
 		})
 	})
 }
 
 func (l *GroupDescList) code(c *coder) {
-	list(c, &l.Groups, func(c *coder, g *GroupDesc) {
+	list(c, &l.Groups, nil, func(c *coder, g *GroupDesc) {
 		c.sized(0, 1, true, func(c *coder) {
 			c.length()
 			c.u8((*uint8)(&g.Type))
 			c.skip(1)
 			c.u32(&g.Group)
-			list(c, &g.Buckets, func(c *coder, b *Bucket) { b.code(c) })
+			list(c, &g.Buckets, nil, func(c *coder, b *Bucket) { b.code(c) })
 		})
 	})
 }
@@ -397,7 +397,7 @@ type (
 func (r *MeterRequest) code(c *coder) { c.u32(&r.Meter); c.skip(4) }
 
 func (l *MeterStatsList) code(c *coder) {
-	list(c, &l.Meters, func(c *coder, m *MeterStats) {
+	list(c, &l.Meters, nil, func(c *coder, m *MeterStats) {
 		c.sized(4, 1, true, func(c *coder) {
 			c.u32(&m.Meter)
 			c.length()
@@ -406,18 +406,18 @@ func (l *MeterStatsList) code(c *coder) {
 			m.In.code(c)
 			c.u32(&m.Seconds)
 			c.u32(&m.Nanos)
-			list(c, &m.Bands, func(c *coder, b *Counter) { b.code(c) })
+			list(c, &m.Bands, nil, func(c *coder, b *Counter) { b.code(c) })
 		})
 	})
 }
 
 func (l *MeterConfigList) code(c *coder) {
-	list(c, &l.Meters, func(c *coder, m *MeterConfig) {
+	list(c, &l.Meters, nil, func(c *coder, m *MeterConfig) {
 		c.sized(0, 1, true, func(c *coder) {
 			c.length()
 			c.u16(&m.Flags)
 			c.u32(&m.Meter)
-			list(c, &m.Bands, func(c *coder, b *Band) { b.code(c) })
+			list(c, &m.Bands, nil, func(c *coder, b *Band) { b.code(c) })
 		})
 	})
 }
@@ -451,7 +451,7 @@ func (r *PortDescRequest) code(c *coder) {
 }
 
 func (l *PortDescList) code(c *coder) {
-	list(c, &l.Ports, func(c *coder, p *PortDesc) { p.code(c) })
+	list(c, &l.Ports, nil, func(c *coder, p *PortDesc) { p.code(c) })
 }
 
 // Flags of a FlowMonitorRequest.
@@ -520,7 +520,7 @@ type (
 )
 
 func (l *FlowUpdateList) code(c *coder) {
-	list(c, &l.Updates, func(c *coder, u *FlowUpdate) { c.sized(0, 8, true, u.code) })
+	list(c, &l.Updates, nil, func(c *coder, u *FlowUpdate) { c.sized(0, 8, true, u.code) })
 }
 
 func (u *FlowUpdate) code(c *coder) {

@@ -51,14 +51,14 @@ func (*TLVTableRequest) code(*coder)       {}
 func (m *TLVTableMod) code(c *coder) {
 	c.u16(&m.Command)
 	c.skip(6)
-	list(c, &m.Maps, func(c *coder, t *TLVMap) { t.code(c) })
+	list(c, &m.Maps, nil, func(c *coder, t *TLVMap) { t.code(c) })
 }
 
 func (m *TLVTableReply) code(c *coder) {
 	c.u32(&m.MaxSpace)
 	c.u16(&m.MaxFields)
 	c.skip(10)
-	list(c, &m.Maps, func(c *coder, t *TLVMap) { t.code(c) })
+	list(c, &m.Maps, nil, func(c *coder, t *TLVMap) { t.code(c) })
 }
 
 func (t *TLVMap) code(c *coder) {
@@ -152,7 +152,7 @@ type (
 
 func (*SetAsync2) kind() messageKind { return nxt(27) }
 func (m *SetAsync2) code(c *coder) {
-	list(c, &m.Masks, func(c *coder, a *AsyncMask) {
+	list(c, &m.Masks, nil, func(c *coder, a *AsyncMask) {
 		c.sized(2, 8, false, func(c *coder) { c.u16(&a.Kind); c.length(); c.u32(&a.Mask) })
 	})
 }
@@ -246,9 +246,7 @@ func (m *BundleAdd) code(c *coder) {
 // inner codes a message within a message.
 func inner(c *coder, xid *uint32, m Message) Message {
 	if !c.reading {
-		var err error
-		c.b, err = Append(c.b, *xid, m)
-		c.fail(err)
+		c.fail(c.message(*xid, m))
 		return m
 	}
 	if len(c.b) < headerSize {

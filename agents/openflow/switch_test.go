@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -394,39 +393,5 @@ func TestOtherVersion(t *testing.T) {
 	_, err := of.Dial(t.Context(), of.Config{Network: "unix", Address: b.sw.Mgmt("br0")})
 	if err == nil || !strings.Contains(err.Error(), "OpenFlow 1.3") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// BenchmarkBundle is what 20,000 flows cost, the switch's own work with it.
-func BenchmarkBundle(b *testing.B) {
-	ovstest.Need(b, "ovs-vswitchd")
-	sw := ovstest.New(b)
-	sw.Vsctl("add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=dummy", "fail_mode=secure")
-	c, err := of.Dial(b.Context(), of.Config{Network: "unix", Address: sw.Mgmt("br0"), Timeout: time.Minute})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(b.Context())
-	wg.Go(func() { _ = c.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
-	for _, n := range []int{1000, 20000} {
-		b.Run(fmt.Sprintf("flows=%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			var messages []of.Message
-			for i := range n {
-				messages = append(messages, flow(of.FlowAdd, func(m *of.FlowMod) {
-					m.Table, m.Match = 60, of.Match{}.Num(of.EthDst, uint64(i)).Num(of.Metadata, 7) //nolint:gosec // small
-					m.Instructions = append(apply(&of.SetField{Field: of.Reg2, Value: of.Num(uint64(i))}), &of.InstrGoto{Table: 65})
-				}))
-			}
-			for b.Loop() {
-				if err := c.Bundle(b.Context(), messages); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "flows/s")
-		})
 	}
 }

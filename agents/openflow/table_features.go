@@ -43,7 +43,7 @@ type (
 )
 
 func (l *TableFeaturesList) code(c *coder) {
-	list(c, &l.Tables, func(c *coder, t *TableFeatures) { c.sized(0, 1, true, t.code) })
+	list(c, &l.Tables, nil, func(c *coder, t *TableFeatures) { c.sized(0, 1, true, t.code) })
 }
 
 func (t *TableFeatures) code(c *coder) {
@@ -55,7 +55,7 @@ func (t *TableFeatures) code(c *coder) {
 	c.u64(&t.MetadataWrite)
 	c.u32(&t.Config)
 	c.u32(&t.MaxEntries)
-	list(c, &t.Properties, func(c *coder, p *TableProperty) { c.sized(2, 8, false, p.code) })
+	list(c, &t.Properties, nil, func(c *coder, p *TableProperty) { c.sized(2, 8, false, p.code) })
 }
 
 func (p *TableProperty) code(c *coder) {
@@ -65,7 +65,7 @@ func (p *TableProperty) code(c *coder) {
 	case TableNext:
 		c.rest(&p.Tables)
 	case TableInstructions, TableWriteActions, TableApplyActions:
-		list(c, &p.Types, func(c *coder, f *FeatureID) {
+		list(c, &p.Types, nil, func(c *coder, f *FeatureID) {
 			c.sized(2, 1, true, func(c *coder) {
 				c.u16(&f.Type)
 				c.length()
@@ -75,7 +75,7 @@ func (p *TableProperty) code(c *coder) {
 			})
 		})
 	case TableMatch, TableWildcards, TableWriteSetField, TableApplySetField:
-		list(c, &p.Fields, func(c *coder, f *FieldHead) {
+		list(c, &p.Fields, nil, func(c *coder, f *FieldHead) {
 			if c.u32(&f.Header); f.Header>>16 == classExp {
 				c.u32(&f.Vendor)
 			}

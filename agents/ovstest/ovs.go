@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,6 +27,7 @@ type Switch struct {
 	t   testing.TB
 
 	killDB, killSwitchd func()
+	switchd             *os.Process
 }
 
 // Require is the environment variable that, set to 1, makes Need fail instead of skip.
@@ -90,7 +92,7 @@ func (s *Switch) Mgmt(bridge string) string { return s.path(bridge + ".mgmt") }
 // StartDB starts the ovsdb-server, again after KillDB.
 func (s *Switch) StartDB() {
 	s.t.Helper()
-	s.killDB = s.daemon("ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"), "--unixctl="+s.path("db.ctl"),
+	s.killDB, _ = s.daemon("ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"), "--unixctl="+s.path("db.ctl"),
 		"--pidfile="+s.path("db.pid"), "--log-file="+s.path("db.log"), "--no-chdir")
 	s.reachable(s.path("db.sock"))
 }
@@ -101,7 +103,7 @@ func (s *Switch) KillDB() { s.killDB() }
 // StartSwitchd starts the ovs-vswitchd, again after KillSwitchd.
 func (s *Switch) StartSwitchd() {
 	s.t.Helper()
-	s.killSwitchd = s.daemon("ovs-vswitchd", s.Endpoint(), "--enable-dummy=system", "--disable-system", "--unixctl="+s.path("vswitchd.ctl"),
+	s.killSwitchd, s.switchd = s.daemon("ovs-vswitchd", s.Endpoint(), "--enable-dummy=system", "--disable-system", "--unixctl="+s.path("vswitchd.ctl"),
 		"--pidfile="+s.path("vswitchd.pid"), "--log-file="+s.path("vswitchd.log"), "--no-chdir", "-vconsole:off")
 	s.reachable(s.path("vswitchd.ctl"))
 }
@@ -109,8 +111,21 @@ func (s *Switch) StartSwitchd() {
 // KillSwitchd ends the ovs-vswitchd as a crash would.
 func (s *Switch) KillSwitchd() { s.killSwitchd() }
 
+// FreezeSwitchd stops the ovs-vswitchd in the middle of what it does, until ThawSwitchd.
+func (s *Switch) FreezeSwitchd() { s.signal(syscall.SIGSTOP) }
+
+// ThawSwitchd lets the ovs-vswitchd go on.
+func (s *Switch) ThawSwitchd() { s.signal(syscall.SIGCONT) }
+
+func (s *Switch) signal(sig os.Signal) {
+	s.t.Helper()
+	if err := s.switchd.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // daemon starts a program in the foreground of its own, under the test's directory; it ends with the test.
-func (s *Switch) daemon(name string, args ...string) (kill func()) {
+func (s *Switch) daemon(name string, args ...string) (kill func(), process *os.Process) {
 	s.t.Helper()
 	path, err := Program(name)
 	if err != nil {
@@ -137,7 +152,7 @@ func (s *Switch) daemon(name string, args ...string) (kill func()) {
 		}
 	}
 	s.t.Cleanup(kill)
-	return kill
+	return kill, cmd.Process
 }
 
 func environment(dir string) []string {
