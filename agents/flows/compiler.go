@@ -2,12 +2,9 @@ package flows
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
-	"unique"
 
-	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
@@ -30,28 +27,55 @@ type unit struct {
 	needed int // by how many units, or as a root
 	dirty  bool
 	root   bool
-	live   bool // used by sweep
+	live   bool   // used by sweep
+	seen   uint64 // the last compilation that needed it
 
-	reads  []dep
+	reads  []read
 	needs  []*unit
-	flows  []FlowKey
+	made   []*slot // one for each contribution
 	groups []uint32
 	meters []uint32
 }
 
-// dep is something that was read: an object, or the members of a list.
+// dep is something that was read: an object, the members of a list, or the number of a name.
 type dep struct {
-	ref  state.Ref
-	list state.Index
+	kind   state.Kind // 0: a list or a number
+	list   state.List
+	number space // 1 more than the space
+	id     string
+}
+
+func depOf(r state.Ref) dep       { return dep{kind: r.Kind, id: r.ID} }
+func depOfList(x state.Index) dep { return dep{list: x.List, id: x.ID} }
+
+// origin is a dep and the units that read it.
+type origin struct {
+	dep  dep
+	seen uint64 // the last compilation that read it
+	by   []reader
+}
+
+// reader is a unit that reads an origin, which is that of unit.reads[at].
+type reader struct {
+	unit *unit
+	at   int
+}
+
+// read is an origin that a unit reads, which is that of origin.by[at].
+type read struct {
+	origin *origin
+	at     int
 }
 
 // Compiler holds the compiled program of one host. It is not safe for concurrent use.
 type Compiler struct {
-	cfg    Config
-	units  map[unitKey]*unit
-	byDep  map[dep]map[*unit]struct{}
-	dirty  []*unit
-	sweeps bool // a cycle may have lost its last root
+	cfg     Config
+	units   map[unitKey]*unit
+	origins map[dep]*origin
+	numbers [spaces]*numbers
+	dirty   []*unit
+	sweeps  bool   // a cycle may have lost its last root
+	serial  uint64 // of the compilation that is under way
 
 	flows   map[FlowKey]*slot
 	groups  map[uint32]*owned[Group]
@@ -60,17 +84,12 @@ type Compiler struct {
 
 	clashes []FlowKey
 	stats   Stats
+	scratch emitter
 }
 
-// owned is a group or a meter and the units that ask for it.
-type owned[T any] struct {
-	by    map[*unit]T
-	value T
-}
-
-// touched is what the units changed since the last delta, with what was there before.
+// touched is what the units changed since the last delta. Of groups and meters it has what was there before.
 type touched struct {
-	flows  map[FlowKey]*Flow
+	flows  []*slot
 	groups map[uint32]*Group
 	meters map[uint32]*Meter
 }
@@ -93,24 +112,23 @@ type Config struct {
 // New returns the compiler of a host. Its program is that of a host without ports, which Update with no changes returns.
 func New(cfg Config) *Compiler {
 	c := &Compiler{
-		cfg: cfg, units: map[unitKey]*unit{}, byDep: map[dep]map[*unit]struct{}{},
+		cfg: cfg, units: map[unitKey]*unit{}, origins: map[dep]*origin{},
 		flows: map[FlowKey]*slot{}, groups: map[uint32]*owned[Group]{}, meters: map[uint32]*owned[Meter]{},
+		touched: touched{nil, map[uint32]*Group{}, map[uint32]*Meter{}},
 	}
-	c.forget()
+	for s := range c.numbers {
+		c.numbers[s] = newNumbers(space(s).limit())
+	}
 	c.root(unitKey{ruleStatic, ""})
 	return c
-}
-
-func (c *Compiler) forget() {
-	c.touched = touched{map[FlowKey]*Flow{}, map[uint32]*Group{}, map[uint32]*Meter{}}
 }
 
 // Update compiles what changes touch, of a view that has them, and returns the difference to the program before.
 func (c *Compiler) Update(v *state.View, changes []state.Change) *Delta {
 	for _, ch := range changes {
-		c.mark(dep{ref: ch.Ref})
+		c.mark(depOf(ch.Ref))
 		for _, x := range ch.Touched() {
-			c.mark(dep{list: x})
+			c.mark(depOfList(x))
 		}
 		for _, r := range rootsOf(ch.Ref) {
 			if ch.New != nil {
@@ -129,13 +147,18 @@ func (c *Compiler) Update(v *state.View, changes []state.Change) *Delta {
 		if len(c.dirty) == 0 && c.sweeps {
 			c.sweep()
 		}
+		if len(c.dirty) == 0 {
+			c.settle()
+		}
 	}
 	return c.delta()
 }
 
 func (c *Compiler) mark(d dep) {
-	for u := range c.byDep[d] {
-		c.soil(u)
+	if s := c.origins[d]; s != nil {
+		for _, r := range s.by {
+			c.soil(r.unit)
+		}
 	}
 }
 
@@ -238,50 +261,101 @@ func (c *Compiler) sweep() {
 
 // withdraw takes away what a unit made and read.
 func (c *Compiler) withdraw(u *unit) {
-	for _, k := range u.flows {
-		s := c.flows[k]
-		c.touch(k, s)
-		if s.drop(u); s.n == 0 {
-			delete(c.flows, k)
+	c.serial++ // nothing of the unit is of this compilation
+	c.replace(u, made{})
+	unlink(u.reads)
+	c.orphans(u.reads)
+	u.reads = nil
+}
+
+// unlink takes a unit from the origins that it read.
+func unlink(reads []read) {
+	for _, r := range reads {
+		by := r.origin.by
+		last := len(by) - 1
+		by[r.at] = by[last]
+		by[r.at].unit.reads[by[r.at].at].at = r.at
+		by[last] = reader{}
+		r.origin.by = by[:last]
+	}
+}
+
+// orphans forgets origins that nobody reads any more.
+func (c *Compiler) orphans(reads []read) {
+	for _, r := range reads {
+		if len(r.origin.by) == 0 {
+			c.orphan(r.origin)
+		}
+	}
+}
+
+// orphan forgets an origin without readers.
+func (c *Compiler) orphan(s *origin) {
+	delete(c.origins, s.dep)
+	if s.dep.number > 0 {
+		c.numbers[s.dep.number-1].drop(s.dep.id)
+	}
+}
+
+// made is what a compilation made.
+type made struct {
+	flows          []*slot
+	groups, meters []uint32
+}
+
+// replace makes m all that a unit made: of what it had contributed before, only what it has contributed again stays.
+func (c *Compiler) replace(u *unit, m made) {
+	for _, s := range u.made {
+		if s.stale(u, c.serial) {
+			c.touch(s)
+			s.drop(u, c.serial)
 		}
 	}
 	for _, id := range u.groups {
-		disown(c.groups, c.touched.groups, id, u)
-	}
-	for _, id := range u.meters {
-		disown(c.meters, c.touched.meters, id, u)
-	}
-	for _, d := range u.reads {
-		delete(c.byDep[d], u)
-		if len(c.byDep[d]) == 0 {
-			delete(c.byDep, d)
+		if !slices.Contains(m.groups, id) {
+			disown(c.groups, c.touched.groups, id, u)
 		}
 	}
-	u.reads, u.flows, u.groups, u.meters = u.reads[:0], u.flows[:0], u.groups[:0], u.meters[:0]
+	for _, id := range u.meters {
+		if !slices.Contains(m.meters, id) {
+			disown(c.meters, c.touched.meters, id, u)
+		}
+	}
+	u.made, u.groups, u.meters = refill(u.made, m.flows), refill(u.groups, m.groups), refill(u.meters, m.meters)
+}
+
+// refill is a copy of what a list is to hold, in the list's own place where that fits.
+func refill[T any](list, with []T) []T {
+	if cap(list) < len(with) || cap(list) > 4*len(with) {
+		return slices.Clone(with)
+	}
+	clear(list)
+	return append(list[:0], with...)
 }
 
 // touch keeps what a flow was before the first change to it since the last delta.
-func (c *Compiler) touch(k FlowKey, s *slot) {
-	if _, ok := c.touched.flows[k]; ok {
+func (c *Compiler) touch(s *slot) {
+	if s.touched {
 		return
 	}
-	var was *Flow
-	if s != nil {
-		was, _ = s.flow()
-	}
-	c.touched.flows[k] = was
+	s.touched = true
+	s.was, _, s.had = s.flow()
+	c.touched.flows = append(c.touched.flows, s)
 }
 
 func (c *Compiler) compile(v *state.View, u *unit) {
 	u.dirty = false
 	c.stats.Compiled++
-	c.withdraw(u)
-	before := u.needs
-	u.needs = nil
-	x := &emitter{c: c, view: v, unit: u, reads: map[dep]struct{}{}, needs: map[*unit]struct{}{}}
+	c.serial++
+	x := &c.scratch
+	*x = emitter{c: c, view: v, unit: u, reads: x.reads[:0], needs: x.needs[:0], made: made{x.made.flows[:0], x.made.groups[:0], x.made.meters[:0]}}
 	u.key.rule.compile(x, u.key.id)
+	c.replace(u, x.made)
+	c.reread(u, x.reads)
+	before := u.needs
+	u.needs = slices.Clone(x.needs)
 	for _, n := range before {
-		if _, still := x.needs[n]; still {
+		if n.seen == c.serial {
 			n.needed--
 		} else {
 			c.release(n)
@@ -289,93 +363,56 @@ func (c *Compiler) compile(v *state.View, u *unit) {
 	}
 }
 
+// reread makes origins all that a unit reads.
+func (c *Compiler) reread(u *unit, origins []*origin) {
+	if slices.EqualFunc(u.reads, origins, func(r read, s *origin) bool { return r.origin == s }) {
+		return
+	}
+	before := u.reads
+	unlink(before)
+	u.reads = make([]read, len(origins))
+	for i, s := range origins {
+		u.reads[i] = read{s, len(s.by)}
+		s.by = append(s.by, reader{u, i})
+	}
+	c.orphans(before)
+}
+
 func (c *Compiler) delta() *Delta {
-	d := &Delta{}
-	for k, was := range c.touched.flows {
-		var now *Flow
-		if s := c.flows[k]; s != nil {
-			var clash bool
-			if now, clash = s.flow(); clash {
-				c.clashes = append(c.clashes, k)
-			}
+	d := &Delta{Flows: make([]FlowChange, 0, len(c.touched.flows))}
+	both := make([]Flow, 0, 2*len(c.touched.flows))
+	keep := func(f Flow, there bool) *Flow {
+		if !there {
+			return nil
 		}
-		if was != now && (was == nil || now == nil || *was != *now) {
-			d.Flows = append(d.Flows, FlowChange{k, was, now})
+		both = append(both, f)
+		return &both[len(both)-1]
+	}
+	for _, s := range c.touched.flows {
+		now, clash, there := s.flow()
+		if clash {
+			c.clashes = append(c.clashes, s.key)
+		}
+		if there != s.had || now != s.was {
+			d.Flows = append(d.Flows, FlowChange{s.key, keep(s.was, s.had), keep(now, there)})
+		}
+		if s.touched, s.was = false, (Flow{}); !there {
+			delete(c.flows, s.key)
 		}
 	}
 	slices.SortFunc(d.Flows, func(a, b FlowChange) int { return a.Key.Compare(b.Key) })
 	d.Groups, d.GroupsGone = differ(c.groups, c.touched.groups, func(a, b *Group) bool { return a.key == b.key })
 	d.Meters, d.MetersGone = differ(c.meters, c.touched.meters, func(a, b *Meter) bool { return a.Flags == b.Flags && slices.Equal(a.Bands, b.Bands) })
-	c.forget()
+	c.touched.flows = nil
+	clear(c.touched.groups)
+	clear(c.touched.meters)
 	return d
-}
-
-func differ[T any](have map[uint32]*owned[T], touched map[uint32]*T, same func(a, b *T) bool) (set, gone []uint32) {
-	for id, was := range touched {
-		now := have[id]
-		switch {
-		case now == nil && was != nil:
-			gone = append(gone, id)
-		case now != nil && (was == nil || !same(was, &now.value)):
-			set = append(set, id)
-		}
-	}
-	slices.Sort(set)
-	slices.Sort(gone)
-	return set, gone
-}
-
-func own[T any](m map[uint32]*owned[T], touched map[uint32]*T, id uint32, u *unit, value T) {
-	o := m[id]
-	keep(touched, id, o)
-	if o == nil {
-		o = &owned[T]{by: map[*unit]T{}, value: value}
-		m[id] = o
-	}
-	o.by[u] = value
-	o.settle()
-}
-
-func disown[T any](m map[uint32]*owned[T], touched map[uint32]*T, id uint32, u *unit) {
-	o := m[id]
-	if o == nil {
-		return
-	}
-	keep(touched, id, o)
-	if delete(o.by, u); len(o.by) == 0 {
-		delete(m, id)
-		return
-	}
-	o.settle()
-}
-
-func keep[T any](touched map[uint32]*T, id uint32, o *owned[T]) {
-	if _, ok := touched[id]; ok {
-		return
-	}
-	if o == nil {
-		touched[id] = nil
-		return
-	}
-	was := o.value
-	touched[id] = &was
-}
-
-// settle takes the value of the first owner, in the order of their keys.
-func (o *owned[T]) settle() {
-	var first *unit
-	for u := range o.by {
-		if first == nil || u.key.compare(first.key) < 0 {
-			first = u
-		}
-	}
-	o.value = o.by[first]
 }
 
 // Flows calls f with each flow of the program, in no order, until it returns false.
 func (c *Compiler) Flows(f func(FlowKey, Flow) bool) {
 	for k, s := range c.flows {
-		if flow, _ := s.flow(); !f(k, *flow) {
+		if flow, _, there := s.flow(); there && !f(k, flow) {
 			return
 		}
 	}
@@ -387,8 +424,8 @@ func (c *Compiler) Flow(k FlowKey) (Flow, bool) {
 	if s == nil {
 		return Flow{}, false
 	}
-	f, _ := s.flow()
-	return *f, true
+	f, _, there := s.flow()
+	return f, there
 }
 
 // Group returns a group of the program.
@@ -397,7 +434,7 @@ func (c *Compiler) Group(id uint32) (Group, bool) {
 	if o == nil {
 		return Group{}, false
 	}
-	return o.value, true
+	return *o.value(), true
 }
 
 // Meter returns a meter of the program.
@@ -406,7 +443,7 @@ func (c *Compiler) Meter(id uint32) (Meter, bool) {
 	if o == nil {
 		return Meter{}, false
 	}
-	return o.value, true
+	return *o.value(), true
 }
 
 // Groups and Meters are the numbers of all that the program has, sorted.
@@ -424,107 +461,3 @@ func (c *Compiler) Stats() Stats {
 
 // Clashes are the flows that two parts of the compiler wanted differently, which is a defect; none has been found.
 func (c *Compiler) Clashes() []FlowKey { return slices.Clone(c.clashes) }
-
-// emitter is what a rule sees: the state, whose reading is remembered, and what it makes.
-type emitter struct {
-	c     *Compiler
-	view  *state.View
-	unit  *unit
-	reads map[dep]struct{}
-	needs map[*unit]struct{}
-}
-
-func (x *emitter) read(d dep) {
-	if _, ok := x.reads[d]; ok {
-		return
-	}
-	x.reads[d] = struct{}{}
-	x.unit.reads = append(x.unit.reads, d)
-	if x.c.byDep[d] == nil {
-		x.c.byDep[d] = map[*unit]struct{}{}
-	}
-	x.c.byDep[d][x.unit] = struct{}{}
-}
-
-// get is an object, or nil.
-func get[T state.Object](x *emitter, id string) T {
-	x.read(dep{ref: state.Ref{Kind: state.KindOf[T](), ID: id}})
-	return state.Find[T](x.view, id)
-}
-
-// all are the objects of a list. Each is read.
-func all[T state.Object](x *emitter, l state.List, id string) []T {
-	ids := x.ids(l, id)
-	out := make([]T, 0, len(ids))
-	for _, id := range ids {
-		x.read(dep{ref: state.Ref{Kind: state.KindOf[T](), ID: id}})
-		out = append(out, state.Find[T](x.view, id))
-	}
-	return out
-}
-
-// ids are the ids of a list: who asks for no more is not compiled again when a member changes.
-func (x *emitter) ids(l state.List, id string) []string {
-	index := state.Index{List: l, ID: id}
-	x.read(dep{list: index})
-	return x.view.IDs(index)
-}
-
-// need has another unit compiled as long as this one is.
-func (x *emitter) need(r rule, id string) {
-	n := x.c.unit(unitKey{r, id})
-	if _, ok := x.needs[n]; !ok {
-		x.needs[n] = struct{}{}
-		n.needed++
-		x.unit.needs = append(x.unit.needs, n)
-	}
-}
-
-// cookie is that of the unit's flows, about an object.
-func (x *emitter) cookie(r state.Ref) Cookie {
-	return Cookie(uint64(x.unit.key.rule)<<40 | uint64(r.Kind)<<32 | uint64(Hash(r.ID)))
-}
-
-// flow makes a flow about an object.
-func (x *emitter) flow(about state.Ref, t Table, priority uint16, m openflow.Match, do ...openflow.Instruction) {
-	instr, err := openflow.InstructionsKey(do)
-	if err != nil {
-		panic(fmt.Sprintf("flows: %s: %v", about, err)) // a number too large for its field: every one was checked when the object was read
-	}
-	x.put(FlowKey{t, priority, m.Key()}, contribution{x.unit, x.cookie(about), word(instr), nil})
-}
-
-// clause makes a flow that fulfils one clause of a conjunction. Clauses of the same match join into one flow.
-func (x *emitter) clause(about state.Ref, t Table, priority uint16, m openflow.Match, conj openflow.Conjunction) {
-	x.put(FlowKey{t, priority, m.Key()}, contribution{x.unit, x.cookie(about), "", &conj})
-}
-
-func (x *emitter) put(k FlowKey, with contribution) {
-	s := x.c.flows[k]
-	x.c.touch(k, s)
-	if s == nil {
-		s = &slot{}
-		x.c.flows[k] = s
-	}
-	s.add(with)
-	x.unit.flows = append(x.unit.flows, k)
-}
-
-// group makes a group.
-func (x *emitter) group(id uint32, kind openflow.GroupType, buckets []openflow.Bucket) {
-	key, err := openflow.Append(nil, 0, &openflow.GroupMod{Type: kind, ID: id, Buckets: buckets})
-	if err != nil {
-		panic(fmt.Sprintf("flows: group %#x: %v", id, err)) // its maker keeps the number of buckets below what a message holds
-	}
-	own(x.c.groups, x.c.touched.groups, id, x.unit, Group{kind, buckets, string(key)})
-	x.unit.groups = append(x.unit.groups, id)
-}
-
-// meter makes a meter.
-func (x *emitter) meter(id uint32, flags uint16, bands ...openflow.Band) {
-	own(x.c.meters, x.c.touched.meters, id, x.unit, Meter{flags, bands})
-	x.unit.meters = append(x.unit.meters, id)
-}
-
-// word is one copy of instructions that many flows share.
-func word(s string) string { return unique.Make(s).Value() }

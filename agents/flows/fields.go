@@ -81,10 +81,10 @@ func TableMap() []TableInfo {
 		{TARP, "arp", TNDPrepare, "", "Answers to ARP requests for addresses that are known."},
 		{TNDPrepare, "nd-prepare", TOutTrack, "", "Turns a neighbour solicitation for a known address into an advertisement."},
 		{TND, "nd", 0, "nd", "Fills in the advertisement's options and sends it back. A table of its own, since its fields exist only once the type is that of an advertisement."},
-		{TOutTrack, "out-track", TRouterMAC, "", "What a guest with security groups sends: looks up its connection. ARP and neighbour discovery go on."},
-		{TOutState, "out-state", 0, "out-invalid", "By the connection's state: answers go on, blocked ones end, all else to the rules."},
-		{TOutRules, "out-rules", 0, "out-denied", "The egress rules of the port's groups. An established connection that none allows any more is marked blocked."},
-		{TOutCommit, "out-commit", TRouterMAC, "", "Remembers an allowed connection."},
+		{TOutTrack, "out-track", 0, "out-ethertype", "What a guest with security groups sends: looks up its connection, or, where all its groups are stateless, goes to the rules. ARP, neighbour discovery, multicast listeners' reports and what a DHCP client says go on."},
+		{TOutState, "out-state", TOutRules, "", "By the connection's state: answers, and errors about it, go on where it is not blocked; all else to the rules."},
+		{TOutRules, "out-rules", 0, "out-denied", "The egress rules of the port's groups: conjunctions of the set of groups, what a rule says of the packet, and the addresses of a remote group. An established connection that none allows any more is marked blocked."},
+		{TOutCommit, "out-commit", TRouterMAC, "", "Remembers an allowed connection and the rule that allowed it."},
 		{TRouterMAC, "router-mac", TSwitch, "", "To a router's own Ethernet address: to the router; else switched."},
 		{TRouterIn, "router-in", TNatIn, "", "Packets whose TTL ends, packets to the router itself, packets that no router passes on."},
 		{TNatIn, "nat-in", TRoute, "", "Destinations that stand for others: floating IPs, and answers to what was translated."},
@@ -99,8 +99,8 @@ func TableMap() []TableInfo {
 		{TDestination, "destination", 0, "unknown-destination", "The destination port: on this host, or on another in a tunnel, or through the bridge of a physical network. The only table that a migration changes."},
 		{TFlood, "flood", 0, "no-flood", "To all of a network: its ports here, and one copy for each other host that has some."},
 		{TTunnel, "tunnel", 0, "no-tunnel", "Into the tunnel that the destination's host is reached by, with the port's key. What came out of a tunnel for a port that has moved goes on once, and says so in its key."},
-		{TInTrack, "in-track", TDestPPS, "", "What a guest with security groups gets: looks up its connection."},
-		{TInState, "in-state", 0, "in-invalid", "As out-state."},
+		{TInTrack, "in-track", 0, "in-ethertype", "What a guest with security groups gets, as out-track; what a DHCP server says goes on."},
+		{TInState, "in-state", TInRules, "", "As out-state."},
 		{TInRules, "in-rules", 0, "in-denied", "The ingress rules of the port's groups, as out-rules."},
 		{TInCommit, "in-commit", TDestPPS, "", "As out-commit."},
 		{TDestPPS, "dest-pps", TDestRate, "", "Quality of service: packets a second to a port."},
@@ -145,6 +145,9 @@ const (
 	FlagNatted = 8 // its destination was translated here
 )
 
+// ConjStateless is the bit of a conjunction's number that says that its group keeps no connections.
+const ConjStateless = 1 << 31
+
 // The metadata: the network in bits 0 to 31, the router in 32 to 52, the slot of a trace in 56 to 63.
 const (
 	MetaNetworkBits = 32
@@ -167,9 +170,16 @@ const (
 // TunnelKey is the key of a tunnel for something of a type.
 func TunnelKey(kind int, key uint32) uint64 { return uint64(kind)<<21 | uint64(key) } //nolint:gosec // one of four types
 
-// Bits of ct_mark.
+// Bits of ct_mark. A connection is blocked in the direction in which it began.
 const (
-	MarkBlocked = 0 // no rule allows the connection any more
+	MarkInBlocked  = 0 // no rule lets it in any more
+	MarkOutBlocked = 1 // no rule lets it out any more
+)
+
+// Parts of ct_label: the conjunction that let the connection in, and the one that let it out.
+const (
+	LabelIn  = 0  // bits 0 to 31
+	LabelOut = 32 // bits 32 to 63
 )
 
 // Op is the first byte of what a packet-in carries: what the agent is to do.

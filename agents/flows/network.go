@@ -168,7 +168,7 @@ func place(x *emitter, port *state.Port, network *state.Network) {
 	plug := get[*state.Plug](x, port.ID)
 	here := x.c.cfg.Host
 	if plug != nil && port.On(here) {
-		do := []openflow.Instruction{apply(enter(network.Key), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port))), set(ROFPort, uint64(plug.OFPort))), goTo(TInTrack)}
+		do := []openflow.Instruction{apply(enter(network.Key), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(x.groupsOf(port))), set(ROFPort, uint64(plug.OFPort))), goTo(TInTrack)}
 		if port.Host == here {
 			x.flow(port.Ref(), TDestination, PNormal, to(port.Key), do...)
 			return

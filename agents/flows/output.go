@@ -109,16 +109,30 @@ func mergeIDs(set, gone, laterSet, laterGone []uint32) (outSet, outGone []uint32
 // contribution is what one unit says of a flow.
 type contribution struct {
 	from   *unit
-	cookie Cookie
+	serial uint64 // the compilation that said so last
+	cookie Cookie // without its epoch
 	instr  string // of a flow that stands alone
-	conj   *openflow.Conjunction
+	conj   openflow.Conjunction
+}
+
+// isClause says whether the contribution is a clause of a conjunction.
+func (c *contribution) isClause() bool { return c.conj.N > 0 }
+
+// compare orders contributions, so that which is first does not depend on which came first.
+func (c *contribution) compare(o *contribution) int {
+	return cmp.Or(c.from.key.compare(o.from.key), cmp.Compare(c.cookie, o.cookie), cmp.Compare(c.instr, o.instr))
 }
 
 // slot is a flow and who asks for it. Nearly always that is one.
 type slot struct {
+	key  FlowKey
+	n    int
 	one  contribution
 	more []contribution
-	n    int
+
+	touched bool // since the last delta
+	had     bool // there was a flow then: was
+	was     Flow
 }
 
 func (s *slot) add(c contribution) {
@@ -130,62 +144,111 @@ func (s *slot) add(c contribution) {
 	s.n++
 }
 
-func (s *slot) drop(u *unit) {
-	all := s.all()
-	all = slices.DeleteFunc(all, func(c contribution) bool { return c.from == u })
-	*s = slot{}
-	for _, c := range all {
-		s.add(c)
+// each calls f with the contributions until it returns false.
+func (s *slot) each(f func(*contribution) bool) {
+	if s.n == 0 || !f(&s.one) {
+		return
+	}
+	for i := range s.more {
+		if !f(&s.more[i]) {
+			return
+		}
 	}
 }
 
-func (s *slot) all() []contribution {
-	if s.n == 0 {
-		return nil
+// again says whether a unit has contributed the same before, and that it has done so again.
+func (s *slot) again(with contribution) bool {
+	found := false
+	s.each(func(c *contribution) bool {
+		if c.from == with.from && c.conj == with.conj && c.instr == with.instr && c.cookie == with.cookie {
+			c.serial, found = with.serial, true
+		}
+		return !found
+	})
+	return found
+}
+
+// stale says whether a unit has contributed what it has not contributed again in a compilation.
+func (s *slot) stale(u *unit, serial uint64) bool {
+	found := false
+	s.each(func(c *contribution) bool {
+		found = c.from == u && c.serial != serial
+		return !found
+	})
+	return found
+}
+
+// drop takes away what a unit has not contributed again.
+func (s *slot) drop(u *unit, serial uint64) {
+	gone := func(c contribution) bool { return c.from == u && c.serial != serial }
+	s.more = slices.DeleteFunc(s.more, gone)
+	if s.n = len(s.more) + 1; !gone(s.one) {
+		return
 	}
-	return append([]contribution{s.one}, s.more...)
+	s.n--
+	if s.one = (contribution{}); s.n > 0 {
+		s.one = s.more[s.n-1]
+		s.more[s.n-1] = contribution{}
+		s.more = s.more[:s.n-1]
+	}
 }
 
 // flow is what the contributions make together: the clauses of conjunctions join into one flow; of others, which should be
 // alike, the first in the order of their units holds.
-func (s *slot) flow() (out *Flow, clash bool) {
+func (s *slot) flow() (out Flow, clash, there bool) {
 	if s.n == 0 {
-		return nil, false
+		return Flow{}, false, false
 	}
-	if s.n == 1 && s.one.conj == nil {
-		return &Flow{s.one.cookie, s.one.instr}, false
-	}
-	all := s.all()
-	slices.SortFunc(all, func(a, b contribution) int { return a.from.key.compare(b.from.key) })
-	var clauses []openflow.Action
-	var cookie Cookie
-	for _, c := range all {
-		if c.conj == nil {
-			clash = clash || len(clauses) > 0 || c.instr != all[0].instr
-			return &Flow{c.cookie, c.instr}, clash || all[len(all)-1].conj != nil
+	first, clauses := &s.one, 0
+	s.each(func(c *contribution) bool {
+		if c.compare(first) < 0 {
+			first = c
 		}
-		if cookie == 0 {
-			cookie = c.cookie
+		if c.isClause() {
+			clauses++
+		} else {
+			clash = clash || c.instr != s.one.instr
 		}
-		clauses = append(clauses, c.conj)
+		return true
+	})
+	if clauses == 0 {
+		return Flow{first.cookie, first.instr}, clash, true
 	}
-	slices.SortFunc(clauses, func(a, b openflow.Action) int {
-		x, y := a.(*openflow.Conjunction), b.(*openflow.Conjunction) //nolint:errcheck,forcetypeassert // nothing else is put in
-		return cmp.Or(cmp.Compare(x.ID, y.ID), cmp.Compare(x.Clause, y.Clause))
+	if clauses < s.n {
+		s.each(func(c *contribution) bool { // what stands alone holds
+			first = c
+			return c.isClause()
+		})
+		return Flow{first.cookie, first.instr}, true, true
+	}
+	out, err := s.joined(first.cookie)
+	return out, err != nil, true
+}
+
+// joined is one flow with all clauses, each once.
+func (s *slot) joined(cookie Cookie) (Flow, error) {
+	clauses := make([]*openflow.Conjunction, 0, s.n)
+	s.each(func(c *contribution) bool {
+		clauses = append(clauses, &c.conj)
+		return true
 	})
-	clauses = slices.CompactFunc(clauses, func(a, b openflow.Action) bool {
-		x, y := a.(*openflow.Conjunction), b.(*openflow.Conjunction) //nolint:errcheck,forcetypeassert // as above
-		return *x == *y
+	slices.SortFunc(clauses, func(a, b *openflow.Conjunction) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Clause, b.Clause))
 	})
-	instr, err := openflow.InstructionsKey([]openflow.Instruction{&openflow.InstrApply{Actions: clauses}})
-	return &Flow{cookie, instr}, err != nil
+	clauses = slices.CompactFunc(clauses, func(a, b *openflow.Conjunction) bool { return *a == *b })
+	actions := make([]openflow.Action, len(clauses))
+	for i, c := range clauses {
+		actions[i] = c
+	}
+	instr, err := openflow.InstructionsKey([]openflow.Instruction{&openflow.InstrApply{Actions: actions}})
+	return Flow{cookie, instr}, err
 }
 
 // Messages are what makes a switch carry a delta out: first what must be there before and cannot ride in a bundle, then the bundle, then
 // what may go when the bundle is in. has says which meters the switch has.
 func (c *Compiler) Messages(d *Delta, epoch uint16, has func(meter uint32) bool) (first, bundle, last []openflow.Message) {
 	for _, id := range d.Meters {
-		m := c.meters[id].value
+		m := c.meters[id].value()
 		command := openflow.MeterAdd
 		if has(id) {
 			command = openflow.MeterModify
@@ -193,7 +256,7 @@ func (c *Compiler) Messages(d *Delta, epoch uint16, has func(meter uint32) bool)
 		first = append(first, &openflow.MeterMod{Command: command, Flags: m.Flags, ID: id, Bands: m.Bands})
 	}
 	for _, id := range d.Groups {
-		g := c.groups[id].value
+		g := c.groups[id].value()
 		bundle = append(bundle, &openflow.GroupMod{Command: openflow.GroupAddOrModify, Type: g.Type, ID: id, Buckets: g.Buckets})
 	}
 	for _, f := range slices.Backward(d.Flows) {

@@ -47,7 +47,7 @@ func isDown(x *emitter, port *state.Port) bool {
 
 func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Network) {
 	in := match().Num(openflow.InPort, uint64(plug.OFPort))
-	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(groupsOf(port)))}
+	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(x.groupsOf(port)))}
 	if port.Parent != "" {
 		tag := 0x1000 | uint64(port.ParentVLAN)
 		x.flow(port.Ref(), TTrunk, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
@@ -145,14 +145,6 @@ func secure(x *emitter, port *state.Port, s sender) {
 		}
 		x.flow(port.Ref(), TSourceL2, PNormal, ipv6(own), goTo(TSourceIP))
 	}
-}
-
-// groupsOf names the set of security groups of a port; 0: none apply.
-func groupsOf(port *state.Port) uint32 {
-	if !port.PortSecurity {
-		return 0
-	}
-	return Hash(append([]string{"groups"}, port.SecurityGroups...)...)
 }
 
 // compileLimit makes a plugged port's quality of service.

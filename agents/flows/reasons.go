@@ -13,7 +13,8 @@ func Reasons() []string {
 			out = append(out, t.Reason)
 		}
 	}
-	return append(out, "rogue-dhcp", "rogue-router", "source-nd", "moved-twice", "not-plugged", "own-packet")
+	return append(out, "rogue-dhcp", "rogue-router", "source-nd", "moved-twice", "not-plugged", "own-packet",
+		"out-cut", "out-blocked", "out-invalid", "in-cut", "in-blocked", "in-invalid")
 }
 
 // ReasonOf is the reason that a flow drops packets for, or "".

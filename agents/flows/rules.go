@@ -21,10 +21,11 @@ const (
 	ruleFence    rule = 11 // a plugged port's security groups
 	ruleGroups   rule = 12 // a set of security groups that some plugged port has
 	ruleGroup    rule = 13 // a security group
-	ruleSet      rule = 14 // an address set
+	ruleSet      rule = 14 // an address set, for one group and direction
 	ruleLimit    rule = 15 // a plugged port's quality of service
 	ruleExternal rule = 16 // an external network
 	ruleTap      rule = 32 // packets that are watched
+	rulePart     rule = 20 // a part of an address set, for one group and direction
 )
 
 // about says what a rule does and which of the others it may need in a circle.
@@ -50,6 +51,16 @@ func (r rule) about() about {
 		return about{"services", false, compileServices}
 	case ruleTap:
 		return about{"tap", false, compileTap}
+	case ruleFence:
+		return about{"fence", false, compileFence}
+	case ruleGroups:
+		return about{"groups", false, compileGroups}
+	case ruleGroup:
+		return about{"group", false, compileGroup}
+	case ruleSet:
+		return about{"set", false, compileSet}
+	case rulePart:
+		return about{"part", false, compilePart}
 	case ruleLimit:
 		return about{"limit", false, compileLimit}
 	}

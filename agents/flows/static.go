@@ -21,6 +21,7 @@ func compileStatic(x *emitter, _ string) {
 	staticSource(x)
 	staticPunt(x)
 	staticTunnel(x)
+	staticFence(x)
 	staticSwitch(x)
 	staticAnswers(x)
 	staticOutput(x)

@@ -1,0 +1,286 @@
+package flows
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/agents/state"
+)
+
+// world draws objects. Ids are few, so that objects change, go and come again, and refer to what is there, was there, or comes later. What must be
+// unique in a state (keys, addresses, ports of the switch) follows from the id.
+type world struct{ *rapid.T }
+
+func (w world) number(what string, n int) int { return rapid.IntRange(0, n-1).Draw(w.T, what) }
+func (w world) yes(what string) bool          { return rapid.Bool().Draw(w.T, what) }
+
+func (w world) one(what string, of ...string) string {
+	return rapid.SampledFrom(of).Draw(w.T, what)
+}
+
+func (w world) some(what string, n int, prefix string) []string {
+	var out []string
+	for i := range n {
+		if w.yes(what) {
+			out = append(out, fmt.Sprint(prefix, i))
+		}
+	}
+	return out
+}
+
+func (w world) protocol() int {
+	return rapid.SampledFrom([]int{-1, 1, 6, 17, 47, 58, 132}).Draw(w.T, "protocol")
+}
+
+// makers draw one object each. Kinds that more of the compiler depends on stand here with all that it reads of them.
+func (w world) makers() []func() state.Object {
+	return []func() state.Object{w.host, w.network, w.subnet, w.port, w.port, w.port, w.plug, w.plug, w.group, w.group, w.part, w.part, w.uplink, w.tunnel}
+}
+
+func (w world) host() state.Object {
+	n := w.number("host", 3)
+	h := &state.Host{ID: fmt.Sprint("h", n+1), Key: uint32(n + 1)} //nolint:gosec // small
+	for e := range w.number("ends", 3) {
+		h.TunnelEnds = append(h.TunnelEnds, state.TunnelEnd{Address: netip.AddrFrom4([4]byte{172, 31, byte(e), byte(11 + n)}), Zone: w.one("zone", "", "z"), Port: 4789})
+	}
+	return h
+}
+
+func (w world) network() state.Object {
+	n := w.number("network", 3)
+	return &state.Network{ID: fmt.Sprint("n", n), Key: uint32(n + 1), MTU: 1450, Segment: state.SegmentKind(w.number("segment", 3)), //nolint:gosec // small
+		Physical: fmt.Sprint("physnet", n), VLAN: uint16(100 + n), Learn: w.yes("learn"), External: n == 2} //nolint:gosec // small
+}
+
+func (w world) subnet() state.Object {
+	n := w.number("subnet", 6)
+	s := &state.Subnet{ID: fmt.Sprint("s", n), Network: fmt.Sprint("n", n/2), DHCP: w.yes("dhcp"), CIDR: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n), 0, 0}), 16)}
+	if n%2 == 1 {
+		s.CIDR = netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(n)}), 64)
+		s.RAMode, s.AddressMode = state.IPv6Mode(w.number("ra", 4)), state.IPv6Mode(w.number("address mode", 4)) //nolint:gosec // small
+	}
+	return s
+}
+
+func (w world) port() state.Object {
+	n := w.number("port", 8)
+	network := n % 3
+	p := &state.Port{
+		ID: fmt.Sprint("p", n), Key: uint32(n + 1), Network: fmt.Sprint("n", network), MAC: labMAC(n), PortSecurity: w.yes("secure"), //nolint:gosec // small
+		SecurityGroups: w.some("groups", 3, "g"), Host: w.one("host", "", "h1", "h1", "h2", "h3"), NextHost: w.one("next host", "", "", "h1", "h2"),
+		Down: w.number("down", 6) == 0, Foreign: w.number("foreign", 6) == 0, QoS: state.QoS{DSCP: w.number("dscp", 3) - 1},
+	}
+	if w.yes("v4") {
+		p.FixedIPs = append(p.FixedIPs, state.FixedIP{Address: netip.AddrFrom4([4]byte{10, byte(2 * network), 0, byte(n + 10)})})
+	}
+	if w.yes("v6") {
+		p.FixedIPs = append(p.FixedIPs, state.FixedIP{Address: netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(2*network + 1), 15: byte(n + 10)})})
+	}
+	if w.number("pair", 3) == 0 {
+		p.AllowedPairs = []state.AddressPair{{Prefix: netip.MustParsePrefix("10.99.0.0/24"), MAC: p.MAC}}
+	}
+	if w.number("limit", 3) == 0 {
+		p.QoS.EgressKbps, p.QoS.IngressPPS = uint64(w.number("rate", 2))*1000, 50 //nolint:gosec // small
+	}
+	if w.number("sub", 5) == 0 && n > 0 {
+		p.Parent, p.ParentVLAN = "p0", uint16(200+n) //nolint:gosec // small
+	}
+	return p
+}
+
+func (w world) plug() state.Object {
+	n := w.number("plug", 8)
+	return &state.Plug{ID: fmt.Sprint("p", n), OFPort: uint32(10 + n), Zone: uint16(n + 1)} //nolint:gosec // small
+}
+
+func (w world) uplink() state.Object {
+	n := w.number("uplink", 3)
+	return &state.Uplink{ID: fmt.Sprint("physnet", n), OFPort: uint32(labUplink + n)} //nolint:gosec // small
+}
+
+func (w world) tunnel() state.Object {
+	return &state.Tunnel{ID: state.TunnelID(state.VXLAN, 4789), Port: 4789, OFPort: uint32(labTunnel - w.number("tunnel", 2))} //nolint:gosec // small
+}
+
+func (w world) group() state.Object {
+	g := &state.SecurityGroup{ID: fmt.Sprint("g", w.number("group", 3)), Stateless: w.number("stateless", 3) == 0}
+	for range w.number("rules", 4) {
+		g.Rules = append(g.Rules, w.rule())
+	}
+	return g
+}
+
+func (w world) rule() state.SecurityRule {
+	r := state.SecurityRule{Egress: w.yes("egress"), V6: w.yes("v6"), Protocol: w.protocol(), ICMPType: -1, ICMPCode: -1}
+	switch r.Protocol {
+	case protoTCP, protoUDP, protoSCTP:
+		if w.yes("ports") {
+			r.PortMin = uint16(w.number("first port", 4))               //nolint:gosec // small
+			r.PortMax = r.PortMin + uint16(w.number("more ports", 130)) //nolint:gosec // small
+		}
+	case icmpOf(r.V6):
+		if r.ICMPType = w.number("type", 4) - 1; r.ICMPType >= 0 {
+			r.ICMPCode = w.number("code", 3) - 1
+		}
+	}
+	switch w.number("remote", 4) {
+	case 0:
+		r.Remote = w.prefix(r.V6)
+	case 1, 2:
+		r.RemoteSet = fmt.Sprint("a", w.number("set", 3))
+	}
+	return r
+}
+
+// prefix draws a prefix around the addresses of the ports of network n1.
+func (w world) prefix(v6 bool) netip.Prefix {
+	if v6 {
+		a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: 1, 15: byte(8 + w.number("address", 8))})
+		return netip.PrefixFrom(a, rapid.SampledFrom([]int{0, 32, 64, 126, 128}).Draw(w.T, "length")).Masked()
+	}
+	a := netip.AddrFrom4([4]byte{10, 0, 0, byte(8 + w.number("address", 8))})
+	return netip.PrefixFrom(a, rapid.SampledFrom([]int{0, 1, 24, 30, 32}).Draw(w.T, "length")).Masked()
+}
+
+// part draws a part of a set: of a0 there are two.
+func (w world) part() state.Object {
+	n := w.number("part", 4)
+	s := &state.AddressSet{ID: fmt.Sprint("part", n), Set: fmt.Sprint("a", n%3)}
+	for range w.number("addresses", 4) {
+		s.Prefixes = append(s.Prefixes, w.prefix(w.yes("v6")))
+	}
+	slices.SortFunc(s.Prefixes, netip.Prefix.Compare)
+	s.Prefixes = slices.Compact(s.Prefixes)
+	return s
+}
+
+// program is all that a compiler would have in the switch.
+type program struct {
+	flows  map[FlowKey]Flow
+	groups map[uint32]string
+	meters map[uint32]string
+}
+
+func newProgram() program {
+	return program{map[FlowKey]Flow{}, map[uint32]string{}, map[uint32]string{}}
+}
+
+// follow makes a delta's changes. It fails where the delta says that something was as it was not.
+func (p program) follow(t *rapid.T, c *Compiler, d *Delta) {
+	for _, f := range d.Flows {
+		if was, there := p.flows[f.Key]; there != (f.Old != nil) || there && was != *f.Old {
+			t.Fatalf("%s: the delta says that it was %v, it was %v", f.Key, f.Old, was)
+		}
+		if delete(p.flows, f.Key); f.New != nil {
+			p.flows[f.Key] = *f.New
+		}
+	}
+	for _, id := range d.GroupsGone {
+		delete(p.groups, id)
+	}
+	for _, id := range d.MetersGone {
+		delete(p.meters, id)
+	}
+	for _, id := range d.Groups {
+		g, _ := c.Group(id)
+		p.groups[id] = g.key
+	}
+	for _, id := range d.Meters {
+		m, _ := c.Meter(id)
+		p.meters[id] = fmt.Sprint(m)
+	}
+}
+
+func (k FlowKey) String() string {
+	m, _ := openflow.DecodeMatch(k.Match)
+	return fmt.Sprintf("table %d, priority %d, %s", k.Table, k.Priority, m)
+}
+
+// same fails where two programs differ.
+func (p program) same(t *rapid.T, what string, want program) {
+	for k, f := range want.flows {
+		if have, ok := p.flows[k]; !ok || have != f {
+			t.Fatalf("%s: %s: there is %v, want %v", what, k, have, f)
+		}
+	}
+	for k := range p.flows {
+		if _, ok := want.flows[k]; !ok {
+			t.Fatalf("%s: %s: is there, and should not", what, k)
+		}
+	}
+	if !maps.Equal(p.groups, want.groups) || !maps.Equal(p.meters, want.meters) {
+		t.Fatalf("%s: groups or meters differ: %v %v, want %v %v", what, p.groups, p.meters, want.groups, want.meters)
+	}
+}
+
+// The program depends on the state and not on how it came about: after any history it is what a new compiler makes of the last state, what the deltas
+// add up to, and no two parts of the compiler want a flow differently.
+func TestProgramDependsOnStateAlone(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{Host: labHost, PuntRate: 100}
+		store, compiler, followed := state.NewStore(), New(cfg), newProgram()
+		if w := (world{t}); w.number("crowded", 3) == 0 {
+			for _, n := range compiler.numbers { // names that share numbers
+				n.hash = func(name string) uint32 { return uint32(len(name) % 4) } //nolint:gosec // small
+			}
+		}
+		there := map[state.Ref]state.Object{}
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			objects, gone := world{t}.step()
+			changes := store.Apply(objects, gone)
+			for _, ch := range changes {
+				if delete(there, ch.Ref); ch.New != nil {
+					there[ch.Ref] = ch.New
+				}
+			}
+			store.Read(func(v *state.View) { followed.follow(t, compiler, compiler.Update(v, changes)) })
+			if clashes := compiler.Clashes(); len(clashes) > 0 {
+				t.Fatalf("%s: two parts of the compiler want it differently", clashes[0])
+			}
+		}
+		fresh, want := New(cfg), newProgram()
+		for i, n := range fresh.numbers {
+			n.hash = compiler.numbers[i].hash
+		}
+		store.Read(func(v *state.View) {
+			var all []state.Change
+			for r, o := range there {
+				all = append(all, state.Change{Ref: r, New: o})
+			}
+			want.follow(t, fresh, fresh.Update(v, all))
+		})
+		followed.same(t, "what the deltas add up to", want)
+		held := newProgram()
+		compiler.Flows(func(k FlowKey, f Flow) bool { held.flows[k] = f; return true })
+		held.groups, held.meters = followed.groups, followed.meters
+		held.same(t, "what the compiler holds", want)
+		if got, want := compiler.Stats(), fresh.Stats(); got.Units != want.Units || len(compiler.origins) != len(fresh.origins) {
+			t.Fatalf("%d units and %d origins are left, want %d and %d", got.Units, len(compiler.origins), want.Units, len(fresh.origins))
+		}
+	})
+}
+
+// step draws what one revision changes.
+func (w world) step() (set []state.Object, gone []state.Ref) {
+	makers := w.makers()
+	seen := map[state.Ref]bool{}
+	for range rapid.IntRange(1, 8).Draw(w.T, "changes") {
+		o := makers[w.number("kind", len(makers))]()
+		if seen[o.Ref()] {
+			continue
+		}
+		if seen[o.Ref()] = true; w.number("goes", 4) == 0 {
+			gone = append(gone, o.Ref())
+		} else {
+			set = append(set, o)
+		}
+	}
+	return set, gone
+}
