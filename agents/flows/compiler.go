@@ -107,6 +107,8 @@ type Config struct {
 	Host string // its id
 	// PuntRate is how many packets of each port may go to the agent in a second, with bursts as large; 0 is no limit.
 	PuntRate uint32
+	// OpRate is how many packets of each operation that has to do with routers may go to the agent in a second, with bursts as large; 0 is no limit.
+	OpRate uint32
 }
 
 // New returns the compiler of a host. Its program is that of a host without ports, which Update with no changes returns.
@@ -130,10 +132,12 @@ func (c *Compiler) Update(v *state.View, changes []state.Change) *Delta {
 		for _, x := range ch.Touched() {
 			c.mark(depOfList(x))
 		}
-		for _, r := range rootsOf(ch.Ref) {
-			if ch.New != nil {
-				c.root(r)
-			} else {
+		now := rootsOf(c.cfg.Host, ch.New)
+		for _, r := range now {
+			c.root(r)
+		}
+		for _, r := range rootsOf(c.cfg.Host, ch.Old) {
+			if !slices.Contains(now, r) {
 				c.unroot(r)
 			}
 		}

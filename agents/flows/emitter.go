@@ -57,6 +57,13 @@ func (x *emitter) ids(l state.List, id string) []string {
 	return x.view.IDs(index)
 }
 
+// any says whether a list has members: who asks for no more is compiled again when any enters or leaves it.
+func (x *emitter) any(l state.List, id string) bool {
+	index := state.Index{List: l, ID: id}
+	x.read(depOfList(index))
+	return x.view.Has(index)
+}
+
 // need has another unit compiled as long as this one is.
 func (x *emitter) need(r rule, id string) {
 	n := x.c.unit(unitKey{r, id})

@@ -32,12 +32,16 @@ const (
 	TRouterMAC   Table = 30
 	TRouterIn    Table = 40
 	TNatIn       Table = 41
-	TRoute       Table = 42
-	TPolicy      Table = 43
-	TNeighbor    Table = 44
-	TNatOut      Table = 46
-	TRouterOut   Table = 48
-	TTooBig      Table = 49
+	TNatBack     Table = 42
+	TRoute       Table = 43
+	TPolicy      Table = 44
+	TNeighbor    Table = 45
+	TSize        Table = 46
+	TTooBig      Table = 47
+	TNatOut      Table = 48
+	TNatShared   Table = 49
+	TRouterOut   Table = 50
+	TRouterOwn   Table = 51
 	TSwitch      Table = 60
 	TLearned     Table = 61
 	TDestination Table = 65
@@ -85,15 +89,19 @@ func TableMap() []TableInfo {
 		{TOutState, "out-state", TOutRules, "", "By the connection's state: answers, and errors about it, go on where it is not blocked; all else to the rules."},
 		{TOutRules, "out-rules", 0, "out-denied", "The egress rules of the port's groups: conjunctions of the set of groups, what a rule says of the packet, and the addresses of a remote group. An established connection that none allows any more is marked blocked."},
 		{TOutCommit, "out-commit", TRouterMAC, "", "Remembers an allowed connection and the rule that allowed it."},
-		{TRouterMAC, "router-mac", TSwitch, "", "To a router's own Ethernet address: to the router; else switched."},
-		{TRouterIn, "router-in", TNatIn, "", "Packets whose TTL ends, packets to the router itself, packets that no router passes on."},
+		{TRouterMAC, "router-mac", TSwitch, "", "To a router's own Ethernet address, or to that of a floating IP or of an address that sources are translated to: to the router; else switched."},
+		{TRouterIn, "router-in", TNatIn, "", "Packets to the router itself, packets whose TTL ends, packets that no router passes on."},
 		{TNatIn, "nat-in", TRoute, "", "Destinations that stand for others: floating IPs, and answers to what was translated."},
-		{TRoute, "route", 0, "no-route", "The longest prefix: next hop, outgoing interface and its source address. Several next hops by a group."},
+		{TNatBack, "nat-back", 0, "no-connection", "Answers to an address that several routers share: which router the connection is of."},
+		{TRoute, "route", 0, "no-route", "The longest prefix: next hop and outgoing network. Several next hops by a group."},
 		{TPolicy, "policy", TNeighbor, "", "Between the route and the neighbour: what a gateway on another host must do."},
 		{TNeighbor, "neighbor", 0, "no-neighbor", "The next hop's Ethernet address and port. One that is not known is asked for by the agent, on networks where that helps."},
+		{TSize, "size", TNatOut, "", "Whether the packet is too big for the network that it is routed to, where that takes less than others of the router."},
+		{TTooBig, "too-big", TNatOut, "", "Packets that are too big go to the agent, which answers; their addresses are still those that their sender knows."},
 		{TNatOut, "nat-out", TRouterOut, "", "Sources that are translated: floating IPs, and addresses shared by many."},
-		{TRouterOut, "router-out", TTooBig, "", "One from the TTL."},
-		{TTooBig, "too-big", TDestination, "", "Packets too big for the next network go to the agent, which answers."},
+		{TNatShared, "nat-shared", TRouterOut, "", "The second translation of sources, where several routers share an address: the first has told the routers' connections apart."},
+		{TRouterOut, "router-out", TDestination, "", "The router's Ethernet address, one from the TTL, and into the next network."},
+		{TRouterOwn, "router-own", 0, "to-router", "What is for a router itself: echo requests are answered, what asks for a port is told that there is none."},
 		{TSwitch, "switch", 0, "unknown-mac", "The Ethernet destination within the network: a port, or all."},
 		{TLearned, "learned", TFlood, "", "Addresses that networks with hosts of others have learned."},
 		{TDestination, "destination", 0, "unknown-destination", "The destination port: on this host, or on another in a tunnel, or through the bridge of a physical network. The only table that a migration changes."},
@@ -141,8 +149,10 @@ const (
 	FlagPunt   = 4 // may need the agent
 	FlagTooBig = 5 // for the network that it is routed to
 	FlagTrace  = 6
-	FlagAgent  = 7 // the agent sent it
-	FlagNatted = 8 // its destination was translated here
+	FlagAgent  = 7  // the agent sent it
+	FlagNatted = 8  // its destination was translated here
+	FlagSource = 9  // its Ethernet source is that of the address that its source was translated to
+	FlagTurn   = 10 // its destination on an external network is at this host too: it is routed once more
 )
 
 // ConjStateless is the bit of a conjunction's number that says that its group keeps no connections.
@@ -260,8 +270,9 @@ const (
 	GroupFlood      = 1 << 28 // network key: all of a network
 	GroupFloodHere  = 2 << 28 // network key: its ports of this host
 	GroupFloodChunk = 3 << 28 // network key and chunk: some of them
-	GroupRoute      = 4 << 28 // hash of router and destination: next hops
-	GroupGateway    = 5 << 28
+	GroupRoute      = 4 << 28 // number of router and destination: next hops
+	GroupSnat       = 5 << 28 // router key: blocks of ports
+	GroupHandOut    = 6 << 28 // number of network and address: the hosts that share it
 
 	groupBits = 1<<28 - 1
 )

@@ -40,7 +40,8 @@ func (w world) protocol() int {
 
 // makers draw one object each. Kinds that more of the compiler depends on stand here with all that it reads of them.
 func (w world) makers() []func() state.Object {
-	return []func() state.Object{w.host, w.network, w.subnet, w.port, w.port, w.port, w.plug, w.plug, w.group, w.group, w.part, w.part, w.uplink, w.tunnel}
+	return []func() state.Object{w.host, w.network, w.subnet, w.port, w.port, w.port, w.plug, w.plug, w.group, w.group, w.part, w.part, w.uplink, w.tunnel,
+		w.router, w.router, w.floating, w.snat, w.neighbor, w.zone, w.down}
 }
 
 func (w world) host() state.Object {
@@ -107,6 +108,61 @@ func (w world) uplink() state.Object {
 func (w world) tunnel() state.Object {
 	return &state.Tunnel{ID: state.TunnelID(state.VXLAN, 4789), Port: 4789, OFPort: uint32(labTunnel - w.number("tunnel", 2))} //nolint:gosec // small
 }
+
+// router draws a router: its interfaces are in n0 and n1, its gateway in n2.
+func (w world) router() state.Object {
+	n := w.number("router", 2)
+	r := &state.Router{ID: fmt.Sprint("r", n), Key: uint32(n + 1), Down: w.number("down", 6) == 0} //nolint:gosec // small
+	for i := range 2 {
+		if w.yes("interface") {
+			r.Interfaces = append(r.Interfaces, state.RouterInterface{Network: fmt.Sprint("n", i), MAC: labMAC(0x100 + 16*n + i), Addresses: []netip.Prefix{
+				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 * i), 0, byte(1 + n)}), 16),
+				netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(2*i + 1), 15: byte(1 + n)}), 64)}})
+		}
+	}
+	for i := range w.number("routes", 3) {
+		route := state.StaticRoute{Destination: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)}
+		for h := range w.number("hops", 3) {
+			route.NextHops = append(route.NextHops, netip.AddrFrom4([4]byte{10, 2 * byte(w.number("through", 2)), 0, byte(10 + h)})) //nolint:gosec // small
+		}
+		r.Routes = append(r.Routes, route)
+	}
+	if w.yes("gateway") {
+		r.Gateway = &state.Gateway{Network: "n2", MAC: labMAC(0x180 + n), NextHops: []netip.Addr{netip.MustParseAddr("10.4.0.254")}, Snat: state.SnatMode(w.number("snat", 4)), //nolint:gosec // small
+			Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 4, 0, byte(1 + n)}), 16)}, Hosts: w.some("gateway host", 4, "h")} // h0 is no host
+	}
+	return r
+}
+
+func (w world) floating() state.Object {
+	n := w.number("floating", 3)
+	return &state.FloatingIP{ID: fmt.Sprint("f", n), Network: "n2", Router: fmt.Sprint("r", w.number("its router", 2)), Address: netip.AddrFrom4([4]byte{10, 4, 1, byte(n)}),
+		MAC: labMAC(0x200 + n), Port: fmt.Sprint("p", w.number("its port", 8)), FixedIP: netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + n)})}
+}
+
+// snat draws a whole address, or one of four blocks that share another.
+func (w world) snat() state.Object {
+	n := w.number("address", 6)
+	s := &state.SnatAddress{ID: fmt.Sprint("x", n), Network: "n2", Router: w.one("whose", "", "r0", "r1"), Host: w.one("host", "h1", "h1", "h2"),
+		Address: netip.AddrFrom4([4]byte{10, 4, 2, byte(n)}), MAC: labMAC(0x300 + n), Ports: 1 << 16}
+	if s.Owner = s.Host; n >= 2 {
+		s.Address, s.MAC, s.Owner, s.Ports, s.FirstPort = netip.MustParseAddr("10.4.2.99"), labMAC(0x399), "h1", 1024, uint16(1024*n) //nolint:gosec // small
+	}
+	return s
+}
+
+func (w world) neighbor() state.Object {
+	n := w.number("neighbor", 4)
+	return &state.Neighbor{ID: fmt.Sprint("y", n), Network: fmt.Sprint("n", 2*w.number("where", 2)), Address: netip.AddrFrom4([4]byte{10, 4, 0, byte(250 + n/2)}),
+		MAC: labMAC(0x400 + n), Port: w.one("port", "", "p0", "p2"), Epoch: uint64(w.number("epoch", 2))} //nolint:gosec // small
+}
+
+func (w world) zone() state.Object {
+	n := w.number("zone", 3)
+	return &state.Zone{ID: []string{"r0", "r1", "n2"}[n], Snat: uint16(100 + 2*n), Dnat: uint16(101 + 2*n)} //nolint:gosec // small
+}
+
+func (w world) down() state.Object { return &state.Down{ID: fmt.Sprint("h", w.number("dead", 3)+1)} }
 
 func (w world) group() state.Object {
 	g := &state.SecurityGroup{ID: fmt.Sprint("g", w.number("group", 3)), Stateless: w.number("stateless", 3) == 0}
@@ -224,7 +280,7 @@ func (p program) same(t *rapid.T, what string, want program) {
 func TestProgramDependsOnStateAlone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{Host: labHost, PuntRate: 100}
+		cfg := Config{Host: labHost, PuntRate: 100, OpRate: 1000}
 		store, compiler, followed := state.NewStore(), New(cfg), newProgram()
 		if w := (world{t}); w.number("crowded", 3) == 0 {
 			for _, n := range compiler.numbers { // names that share numbers

@@ -2,6 +2,7 @@ package flows
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -18,17 +19,14 @@ func compileNetwork(x *emitter, id string) {
 	for _, port := range x.ids(state.ListPortsOfNetwork, id) {
 		x.need(rulePeer, port)
 	}
-	for _, router := range x.ids(state.ListRoutersOfNetwork, id) {
-		x.need(ruleRouter, router)
+	// A router whose gateway is here leads elsewhere only from its other networks.
+	for _, router := range all[*state.Router](x, state.ListRoutersOfNetwork, id) {
+		if slices.ContainsFunc(router.Interfaces, func(i state.RouterInterface) bool { return i.Network == id }) {
+			x.need(ruleRouter, router.ID)
+		}
 	}
-	if network.Segment == state.Overlay {
-		return
-	}
-	uplink := get[*state.Uplink](x, network.Physical)
-	if uplink == nil {
-		return
-	}
-	physical(x, network, uplink)
+	x.need(ruleNeighbor, id)
+	x.need(ruleExternal, id)
 }
 
 // physical joins a network to the bridge that leads to its physical network.
@@ -38,8 +36,7 @@ func physical(x *emitter, network *state.Network, uplink *state.Uplink) {
 	if network.Segment == state.VLAN {
 		tag := 0x1000 | uint64(network.VLAN)
 		x.flow(network.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
-		x.flow(network.Ref(), TOutput, PHigh, inNetwork(network.Key).Num(ROFPort, uint64(uplink.OFPort)), apply(
-			&openflow.PushVLAN{EtherType: ethVLAN}, set(openflow.VLANVID, tag), output(uplink.OFPort)))
+		x.flow(network.Ref(), TOutput, PHigh, inNetwork(network.Key).Num(ROFPort, uint64(uplink.OFPort)), apply(outside(network, uplink)...))
 	} else {
 		x.flow(network.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, 0), apply(known...), goTo(TTap))
 	}
@@ -159,6 +156,9 @@ func compilePeer(x *emitter, id string) {
 	for _, f := range port.FixedIPs {
 		answer(x, port.Ref(), flagged(inNetwork(network.Key), FlagUplink, false), f.Address, port.MAC, false)
 	}
+	if x.any(state.ListRoutersOfNetwork, network.ID) {
+		portNeighbors(x, port, network)
+	}
 	place(x, port, network)
 }
 
@@ -202,6 +202,13 @@ func answer(x *emitter, about state.Ref, asked openflow.Match, a netip.Addr, mac
 	flags := uint64(0x60000000) // solicited, override (RFC 4861 section 4.4)
 	if router {
 		flags |= 0x80000000
+	}
+	if router {
+		// Who asks without the option, and one to one, knows the Ethernet address already (RFC 4861 section 7.2.4); a router has nobody else to answer.
+		x.flow(about, TNDPrepare, PNormal, ethDst(icmpv6(asked, 135), mac).Addr(openflow.NDTarget, a).Num(openflow.NDOptionsType, 0), apply(
+			copyField(openflow.EthSrc, openflow.EthDst), setMAC(openflow.EthSrc, mac),
+			copyField(openflow.IPv6Src, openflow.IPv6Dst), setAddr(openflow.IPv6Src, a),
+			set(openflow.ICMPv6Type, 136), set(RScratch, flags)), goTo(TND))
 	}
 	// Without the option there is no room for ours: who has the address answers.
 	x.flow(about, TNDPrepare, PNormal, icmpv6(asked, 135).Addr(openflow.NDTarget, a).Num(openflow.NDOptionsType, 1), apply(

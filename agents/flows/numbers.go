@@ -8,15 +8,21 @@ type space uint8
 const (
 	spaceGroups      space = iota // sets of security groups: RGroups
 	spaceConjunction              // conjunctions, below ConjStateless
+	spaceRoute                    // routes of several ways: GroupRoute
+	spaceHandOut                  // addresses that hosts share: GroupHandOut
 	spaces
 )
 
 // limit is the highest number of a space.
 func (s space) limit() uint32 {
-	if s == spaceConjunction {
+	switch s {
+	case spaceConjunction:
 		return ConjStateless - 1
+	case spaceRoute, spaceHandOut:
+		return groupBits
+	default:
+		return 1<<32 - 1
 	}
-	return 1<<32 - 1
 }
 
 // numbers gives names numbers of one space. A name's is its hash, unless a name before it in their order has that already, or one

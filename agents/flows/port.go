@@ -22,6 +22,11 @@ func compilePort(x *emitter, id string) {
 	if port.PortSecurity {
 		x.need(ruleFence, id)
 	}
+	if port.Host == x.c.cfg.Host {
+		for _, f := range x.ids(state.ListFloatingOfPort, id) {
+			x.need(ruleFloating, f)
+		}
+	}
 	if port.QoS != (state.QoS{DSCP: -1}) {
 		x.need(ruleLimit, id)
 	}
@@ -62,10 +67,10 @@ func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Net
 }
 
 // share sends what is for a trunk's parent or subport out, also where it came in by the same port of the switch from a sibling, but
-// never back to who sent it.
+// never back to who sent it, unless by a router.
 func share(x *emitter, plug *state.Plug, port *state.Port, tag ...openflow.Action) {
 	x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(append(tag, anywhere(), output(plug.OFPort))...))
-	x.flow(Reason("own-packet"), TDestination, PTop, from(port.Key).Num(RDest, uint64(port.Key)))
+	x.flow(Reason("own-packet"), TDestination, PTop, flagged(from(port.Key).Num(RDest, uint64(port.Key)), FlagRouted, false))
 }
 
 // admit bounds what the port can have the agent do.

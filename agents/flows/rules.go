@@ -2,6 +2,7 @@ package flows
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/headwater-cloud/headwater/agents/state"
 )
@@ -15,7 +16,7 @@ const (
 	ruleFlood    rule = 5  // the groups of such a network
 	ruleServices rule = 6  // what the agent does in such a network
 	ruleRouter   rule = 7  // a router that ports here can reach
-	ruleNeighbor rule = 8  // a port, as the next hop of a router
+	ruleNeighbor rule = 8  // what was learned of who has which address on a network
 	ruleFloating rule = 9  // a floating IP
 	ruleGateway  rule = 10 // a router's gateway
 	ruleFence    rule = 11 // a plugged port's security groups
@@ -23,7 +24,9 @@ const (
 	ruleGroup    rule = 13 // a security group
 	ruleSet      rule = 14 // an address set, for one group and direction
 	ruleLimit    rule = 15 // a plugged port's quality of service
-	ruleExternal rule = 16 // an external network
+	ruleExternal rule = 16 // how a network is joined to its physical network
+	ruleSnat     rule = 17 // an address, or a block of its ports, that this host has a part in
+	ruleAddress  rule = 18 // such an address as a whole
 	ruleTap      rule = 32 // packets that are watched
 	rulePart     rule = 20 // a part of an address set, for one group and direction
 )
@@ -61,6 +64,20 @@ func (r rule) about() about {
 		return about{"set", false, compileSet}
 	case rulePart:
 		return about{"part", false, compilePart}
+	case ruleRouter:
+		return about{"router", true, compileRouter}
+	case ruleNeighbor:
+		return about{"neighbors", false, compileNeighbors}
+	case ruleFloating:
+		return about{"floating", false, compileFloating}
+	case ruleGateway:
+		return about{"gateway", false, compileGateway}
+	case ruleExternal:
+		return about{"external", false, compileExternal}
+	case ruleSnat:
+		return about{"snat", false, compileSnat}
+	case ruleAddress:
+		return about{"address", false, compileAddress}
 	case ruleLimit:
 		return about{"limit", false, compileLimit}
 	}
@@ -73,13 +90,21 @@ func (r rule) compile(x *emitter, id string) { r.about().compile(x, id) }
 // String is the name of the part of the compiler that makes the class's flows.
 func (c Class) String() string { return rule(c).about().name }
 
-// rootsOf are the units that an object calls for by being there. Everything else is compiled because something needs it.
-func rootsOf(r state.Ref) []unitKey {
-	switch r.Kind {
-	case state.KindPlug:
-		return []unitKey{{rulePort, r.ID}}
-	case state.KindTap:
-		return []unitKey{{ruleTap, r.ID}}
+// rootsOf are the units that an object calls for at a host by being there. Everything else is compiled because something needs it.
+func rootsOf(host string, o state.Object) []unitKey {
+	switch o := o.(type) {
+	case *state.Plug:
+		return []unitKey{{rulePort, o.ID}}
+	case *state.Tap:
+		return []unitKey{{ruleTap, o.ID}}
+	case *state.Router:
+		if o.Gateway != nil && slices.Contains(o.Gateway.Hosts, host) {
+			return []unitKey{{ruleRouter, o.ID}} // those that do not act as its gateway may have to
+		}
+	case *state.SnatAddress:
+		if o.Host == host || o.Owner == host {
+			return []unitKey{{ruleSnat, o.ID}}
+		}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ func compileStatic(x *emitter, _ string) {
 	staticFence(x)
 	staticSwitch(x)
 	staticAnswers(x)
+	staticRouter(x)
 	staticOutput(x)
 }
 
@@ -84,6 +85,8 @@ func staticTunnel(x *emitter) {
 		hop := []openflow.Action{move(openflow.TunID, 0, 21, RDest, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)}
 		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelPort), apply(hop...), goTo(TDestination))
 		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelMoved), apply(append(hop, raise(FlagOnce))...), goTo(TDestination))
+		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelRouter), apply(
+			move(openflow.TunID, 0, 21, openflow.Metadata, MetaRouterFrom), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TRouterMAC))
 		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelNetwork), apply(
 			move(openflow.TunID, 0, 21, openflow.Metadata, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TFlood))
 	}
@@ -108,4 +111,5 @@ func staticAnswers(x *emitter) {
 	x.flow(Reason(""), TNDPrepare, PTop, icmpv6(source(match(), netip.MustParsePrefix("::/128")), 135), goTo(TOutTrack))
 	x.flow(Reason(""), TND, PNormal, icmpv6(match(), 136), apply(
 		copyField(openflow.EthSrc, openflow.NDTLL), set(openflow.NDOptionsType, 2), copyField(RScratch, openflow.NDReserved)), goTo(TReply))
+	x.flow(Reason(""), TND, PNormal+10, icmpv6(match(), 136).Num(openflow.NDOptionsType, 0), apply(copyField(RScratch, openflow.NDReserved)), goTo(TReply))
 }

@@ -33,8 +33,9 @@ const (
 	KindPlug   Kind = 64 + iota // below: of this host, told by its own switch
 	KindUplink                  // a bridge to a physical network
 	KindTunnel                  // the switch's port for an encapsulation
-	KindZone                    // connection tracking zones of a router
+	KindZone                    // connection tracking zones of a router or an external network
 	KindTap                     // packets that are watched
+	KindDown                    // another host that is known to be dead
 )
 
 // String is the kind in words, such as "security-group".
@@ -48,7 +49,7 @@ func (k Kind) String() string {
 var kindNames = [...]string{
 	KindHost: "host", KindNetwork: "network", KindSubnet: "subnet", KindPort: "port", KindRouter: "router", KindFloatingIP: "floating-ip",
 	KindSecurityGroup: "security-group", KindAddressSet: "address-set", KindSnatAddress: "snat-address", KindNeighbor: "neighbor",
-	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap",
+	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap", KindDown: "down",
 }
 
 // Ref names an object.

@@ -21,6 +21,10 @@ type TunnelEnd struct {
 	Port    uint16 // UDP, never 0
 }
 
+// MAC is the host's own Ethernet address on physical networks: what many hosts would say with one address, each says with its own, so that the
+// network's switches do not see an address move all the time. It is administered locally; its last 3 bytes are the host's key.
+func (h *Host) MAC() MAC { return 0x0a4877<<24 | MAC(h.Key) }
+
 // Encap is how tunnels wrap packets.
 type Encap uint8
 
@@ -298,11 +302,16 @@ type Tunnel struct {
 // TunnelID is the id of the Tunnel that reaches an end.
 func TunnelID(e Encap, port uint16) string { return e.String() + "/" + itoa(port) }
 
-// Zone are the connection tracking zones of a router on this host. Its id is the router's.
+// Zone are the connection tracking zones of a router, or of an external network, on this host. Its id is theirs.
 type Zone struct {
 	ID   string
-	Snat uint16 // of connections that begin inside
-	Dnat uint16 // of floating IPs
+	Snat uint16 // of connections that begin inside; of a network: of those whose address several routers share
+	Dnat uint16 // of floating IPs; unused of a network
+}
+
+// Down says that a host is known to be dead. Its id is the host's.
+type Down struct {
+	ID string
 }
 
 // Tap watches packets that a port of this host sends: copies of them go to the agent where they come in, where they leave a host and where
@@ -360,3 +369,6 @@ func (o *Zone) Ref() Ref { return Ref{KindZone, o.ID} }
 
 // Ref names the object.
 func (o *Tap) Ref() Ref { return Ref{KindTap, o.ID} }
+
+// Ref names the object.
+func (o *Down) Ref() Ref { return Ref{KindDown, o.ID} }

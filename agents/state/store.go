@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,8 @@ const (
 	ListPartsOfSet                     // address set
 	ListGroupsOfSet                    // address set: security groups with a rule that names it
 	ListSnatOfNetwork                  // external network
+	ListSnatOnHost                     // OnHost(external network, host): what the host translates to
+	ListSnatOfAddress                  // AtAddress(external network, address): its blocks
 	ListNeighborsOfNetwork             // network
 	ListNetworksOfPhysical             // physical network
 	ListHostsOfSite                    // site
@@ -49,6 +52,9 @@ func OnHost(network, host string) string { return network + "@" + host }
 
 // NameID is the ID of ListPortsOfName: names are the same whatever the case of their letters.
 func NameID(network, name string) string { return network + " " + strings.ToLower(name) }
+
+// AtAddress is the id of a list of what has an address on a network.
+func AtAddress(network string, a netip.Addr) string { return network + "@" + a.String() }
 
 // indexesOf are the lists that an object is in. The order does not matter; none stands twice.
 func indexesOf(o Object) []Index {
@@ -100,6 +106,8 @@ func indexesOf(o Object) []Index {
 		add(ListPartsOfSet, o.Set)
 	case *SnatAddress:
 		add(ListSnatOfNetwork, o.Network)
+		add(ListSnatOnHost, OnHost(o.Network, o.Host))
+		add(ListSnatOfAddress, AtAddress(o.Network, o.Address))
 	case *Neighbor:
 		add(ListNeighborsOfNetwork, o.Network)
 	}
@@ -250,6 +258,9 @@ func (v *View) Each(x Index, kind Kind, f func(Object) bool) {
 	}
 }
 
+// Has says whether a list has any member.
+func (v *View) Has(x Index) bool { return len(v.lists[x]) > 0 }
+
 // ByKey returns the object of a kind that has a key, or nil.
 func (v *View) ByKey(k Kind, key uint32) Object { return v.objects[Ref{k, v.keys[keyOf{k, key}]}] }
 
@@ -308,6 +319,8 @@ func kindOf[T Object]() Kind {
 		return KindZone
 	case *Tap:
 		return KindTap
+	case *Down:
+		return KindDown
 	}
 	return 0
 }
