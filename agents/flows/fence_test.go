@@ -142,7 +142,7 @@ func ruleAllows(v *state.View, r state.SecurityRule, egress bool, p packet) bool
 	}) {
 		return false
 	}
-	unknown := p.fragment && p.ct == "" // nobody has looked it up
+	unknown := p.fragment && (p.ct == "" || p.is("inv")) // nobody knows
 	if r.HasPorts() && (unknown || p.port < r.PortMin || p.port > r.PortMax) {
 		return false
 	}
@@ -344,6 +344,9 @@ func TestConnections(t *testing.T) {
 	l.set(&both)
 	does("stateless beside stateful", false, p, "trk,new", false, true, "not commit")
 	does("stateless, and what belongs to nothing", false, p, "trk,inv", false, true, "not commit")
+	set("g2", false, ssh)
+	does("where both allow, the connection is kept", false, p, "trk,new", false, true, "commit")
+	set("g2", false, nil)
 	does("stateless keeps no connection", false, p, "trk,est", false, true, "mark=0x1/0x1")
 	l.same()
 }
@@ -388,6 +391,61 @@ func TestTwoEndsOfOneHost(t *testing.T) {
 	l.expect("from another host", "in_port=100,tun_id=0x200003,tun_src=172.31.1.12,tun_dst=172.31.1.11,tcp,dl_dst=fa:16:3e:00:00:03,tp_dst=80", `ct\(zone=3\),recirc\(0x[0-9a-f]+\) \| ct\(commit,zone=3,[^)]*\),p3`)
 	l.expect("to all", "in_port=2,tcp,dl_src=fa:16:3e:00:00:02,dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.2,nw_dst=10.0.0.255,tp_dst=80",
 		`ct\(zone=1\),recirc\(0x[0-9a-f]+\),ct\(zone=3\),recirc\(0x[0-9a-f]+\) \| drop \| ct\(commit,zone=3,[^)]*\),p3`)
+}
+
+// Whatever the groups, the switch decides as the oracle does.
+func TestGroupsDecideAsTheyShould(t *testing.T) {
+	t.Parallel()
+	l := newFenced(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w := world{t}
+		port := *state.Find[*state.Port](l.view(), "p1")
+		port.PortSecurity, port.SecurityGroups = w.number("secure", 10) > 0, w.some("groups", 3, "g")
+		objects := []state.Object{&port}
+		for i := range 3 {
+			g := w.group().(*state.SecurityGroup) //nolint:errcheck,forcetypeassert // it is one
+			g.ID = fmt.Sprint("g", i)
+			objects = append(objects, g)
+		}
+		for i := range 4 {
+			s := w.part().(*state.AddressSet) //nolint:errcheck,forcetypeassert // it is one
+			s.ID, s.Set = fmt.Sprint("part", i), fmt.Sprint("a", i%3)
+			objects = append(objects, s)
+		}
+		l.set(objects...)
+		for range 25 {
+			egress := w.yes("egress")
+			p := w.packet(egress)
+			got, how := l.passes(egress, p)
+			if want := allows(l.view(), &port, egress, p); got != want {
+				t.Fatalf("egress %t, %+v: passes %t, want %t\n%s", egress, p, got, want, how)
+			}
+		}
+	})
+	l.same()
+}
+
+// packet draws a packet of p1.
+func (w world) packet(egress bool) packet {
+	p := packet{
+		v6: w.yes("v6"), protocol: max(w.protocol(), 1), port: uint16(w.number("port", 140)), from: uint16(w.number("from", 2) * 67), //nolint:gosec // small
+		kind: w.number("type", 4), code: w.number("code", 3), fragment: w.number("fragment", 6) == 0, in: w.yes("in blocked"), outBlock: w.yes("out blocked"),
+		ct: w.one("state", "trk,new", "trk,new", "trk,est", "trk,est,rpl", "trk,rel", "trk,rel,rpl", "trk,inv"),
+	}
+	p.src, p.dst = netip.AddrFrom4([4]byte{10, 0, 0, byte(6 + w.number("peer", 12))}), netip.MustParseAddr("10.0.0.1")
+	if p.v6 {
+		p.src, p.dst = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(w.number("net", 2)), 15: byte(6 + w.number("peer", 12))}), netip.MustParseAddr("2001:db8::1")
+	}
+	if p.v6 && w.yes("essential") {
+		p.kind = rapid.SampledFrom([]int{130, 131, 132, 133, 143}).Draw(w.T, "kind") // port security asks more of others
+	}
+	if egress {
+		p.src, p.dst = p.dst, p.src
+		if p.from == 67 { // port security lets no guest be a server
+			p.from = 68
+		}
+	}
+	return p
 }
 
 func TestMaskedPorts(t *testing.T) {
