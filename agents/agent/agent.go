@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headwater-cloud/headwater/agents/api"
+	"github.com/headwater-cloud/headwater/agents/apps"
 	"github.com/headwater-cloud/headwater/agents/ovsdb"
 	"github.com/headwater-cloud/headwater/agents/state"
+	"github.com/headwater-cloud/headwater/sites/fault"
 )
 
 // Reporter is told what the host does. Its methods must not wait.
@@ -29,7 +31,6 @@ type Parts struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 	Reporter Reporter
-	Services Services
 	Now      func() time.Time
 }
 
@@ -43,6 +44,7 @@ type Agent struct {
 	db       *ovsdb.Client
 	writer   *writer
 	switcher *switcher
+	apps     *apps.Apps
 	wake     chan struct{}
 	report   chan struct{}
 
@@ -72,7 +74,12 @@ func New(cfg Config, with Parts) (*Agent, error) {
 		return nil, err
 	}
 	a.writer = &writer{cfg: cfg, log: with.Log, core: a.core, db: a.db, wake: make(chan struct{}, 1)}
-	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, services: with.Services, metrics: a.metrics, wake: make(chan struct{}, 1),
+	a.apps, err = apps.New(apps.Config{Host: cfg.Host, Store: a.core.store, Send: a.send, Learned: a.learned, Metadata: cfg.Metadata, Log: with.Log,
+		Registerer: with.Metrics, Now: with.Now})
+	if err != nil {
+		return nil, err
+	}
+	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.apps.Handle, metrics: a.metrics, wake: make(chan struct{}, 1),
 		audit: make(chan chan<- answer), carried: a.carried}
 	return a, nil
 }
@@ -88,12 +95,24 @@ func (a *Agent) Commit(c Commit) {
 	poke(a.wake)
 }
 
-// Learn hands the agent neighbours that were found and lost on this host.
-func (a *Agent) Learn(found []state.Object, lost []state.Ref) {
+// learned takes neighbours that were found and lost on this host.
+func (a *Agent) learned(found []state.Object, lost []state.Ref) {
 	a.mu.Lock()
 	a.news.neighbors, a.news.gone = append(a.news.neighbors, found...), append(a.news.gone, lost...)
 	a.mu.Unlock()
 	poke(a.wake)
+	if a.reporter != nil {
+		a.reporter.Report(neighborReport(found, lost))
+	}
+}
+
+// send sends answers by the connection that there is now. Without one they are lost: who asked asks again.
+func (a *Agent) send(ctx context.Context, replies []apps.Reply) error {
+	conn := a.switcher.connection()
+	if conn == nil {
+		return fault.New(fault.Unavailable, "agents/agent.send", "no connection to the switch")
+	}
+	return apps.Sender(a.core.store, conn)(ctx, replies)
 }
 
 // State is the replica that the agent works from.
@@ -109,6 +128,9 @@ func (a *Agent) databaseChanged(changes []ovsdb.Change) {
 
 // carried is called when the switch has carried a generation out.
 func (a *Agent) carried() {
+	if changes := a.core.carriedChanges(); len(changes) > 0 {
+		a.apps.Changed(changes)
+	}
 	poke(a.writer.wake)
 	poke(a.report)
 	a.mu.Lock()
@@ -142,6 +164,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.guard(ctx) })
 	g.Go(func() error { return a.control(ctx) })
+	g.Go(func() error { return a.apps.Run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		a.mu.Lock()

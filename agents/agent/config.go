@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/headwater-cloud/headwater/agents/apps"
 )
 
 // Config says which host this is and where its Open vSwitch is.
@@ -36,6 +38,8 @@ type Config struct {
 	PuntRate uint32
 	// AuditInterval is how often all of the switch is compared with what it should be, beside being told of each change; 0: never.
 	AuditInterval time.Duration
+	// Metadata is the site's metadata service; without an upstream guests get no metadata.
+	Metadata apps.MetadataConfig
 	// RestoreWait has a restarting ovs-vswitchd wait for the agent before it forwards anything: flows of the kernel's datapath go on meanwhile. While the
 	// agent is dead, a restarted ovs-vswitchd then forwards nothing on any bridge.
 	RestoreWait bool
@@ -79,7 +83,7 @@ func (c Config) Validate() error {
 		want(seen[bridge] == "", "physical networks %s and %s: both are mapped to bridge %s", seen[bridge], network, bridge)
 		seen[bridge] = network
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Metadata.Validate())...)
 }
 
 // ControlSocket is the path of the agent's own socket.

@@ -56,6 +56,9 @@ type core struct {
 	plugged   map[string]*plugging // by port
 	compiling time.Duration        // in all
 	steps     uint64
+	learned   map[state.Ref]struct{} // neighbours found here: not part of what snapshots say
+	unsaid    []state.Change         // taken in, not carried out
+	saying    []state.Change         // handed to the switch
 }
 
 // generation says with which generation of the program a revision is carried out.
@@ -79,7 +82,8 @@ type plugging struct {
 
 func newCore(cfg Config, now func() time.Time) *core {
 	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate}),
-		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}}
+		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{},
+		learned: map[state.Ref]struct{}{}}
 }
 
 // news is what the core is told of at one time.
@@ -117,6 +121,12 @@ func (c *core) take(n news) effect {
 		changes = append(changes, c.commit(commit)...)
 	}
 	if len(n.neighbors)+len(n.gone) > 0 {
+		for _, r := range n.gone {
+			delete(c.learned, r)
+		}
+		for _, o := range n.neighbors {
+			c.learned[o.Ref()] = struct{}{}
+		}
 		changes = append(changes, c.store.Apply(n.neighbors, n.gone)...)
 	}
 	first := n.synced && !c.seen
@@ -135,6 +145,7 @@ func (c *core) take(n news) effect {
 	var delta *flows.Delta
 	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
 	c.pending.Merge(delta)
+	c.unsaid = append(c.unsaid, changes...)
 	c.settle(changes)
 	if len(n.commits) > 0 {
 		c.revisions = append(c.revisions, generation{c.gen, c.incarnation, c.revision})
@@ -164,7 +175,9 @@ func (c *core) commit(n Commit) []state.Change {
 			for _, kind := range desiredKinds {
 				for _, id := range v.IDs(state.Index{List: state.ListAll, ID: kind.String()}) {
 					r := state.Ref{Kind: kind, ID: id}
-					if _, still := there[r]; !still {
+					_, still := there[r]
+					_, ours := c.learned[r]
+					if !still && !ours {
 						gone = append(gone, r)
 					}
 				}

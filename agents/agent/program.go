@@ -3,6 +3,7 @@ package agent
 import (
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/agents/state"
 )
 
 // isReady says whether the program is one that a switch may be brought to.
@@ -33,6 +34,7 @@ func (c *core) hand(w *work) {
 		w.first = append(w.first, &openflow.CTFlushZone{Zone: zone})
 	}
 	c.pending, c.flush, w.gen = flows.Delta{}, nil, c.gen
+	c.saying, c.unsaid = append(c.saying, c.unsaid...), nil
 }
 
 // mend is what makes a switch, that has carried all out so far, do so again; and how many differences there were that nobody had asked for.
@@ -132,4 +134,13 @@ func (c *core) carried(gen uint64, epoch uint16) {
 			p.ready = true
 		}
 	}
+}
+
+// carriedChanges are the changes of the state that the switch has come to carry out.
+func (c *core) carriedChanges() []state.Change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.saying
+	c.saying = nil
+	return out
 }

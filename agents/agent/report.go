@@ -108,3 +108,18 @@ func (c *core) flowStatus() *api.FlowStatus {
 		Epoch: uint32(c.epoch), ForeignChanges: c.foreign,
 	}
 }
+
+// neighborReport tells of neighbours that were found and lost here.
+func neighborReport(found []state.Object, lost []state.Ref) *api.Report {
+	r := &api.Report{}
+	for _, o := range found {
+		if n, ok := o.(*state.Neighbor); ok {
+			r.Neighbors = append(r.Neighbors, &api.Neighbor{Id: n.ID, Network: n.Network, Address: n.Address.String(), Mac: n.MAC.String(),
+				Port: n.Port, Host: n.Host, Epoch: n.Epoch, Lease: n.Lease})
+		}
+	}
+	for _, l := range lost {
+		r.NeighborsGone = append(r.NeighborsGone, l.ID)
+	}
+	return r
+}

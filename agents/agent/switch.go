@@ -16,20 +16,12 @@ import (
 	"github.com/headwater-cloud/headwater/agents/openflow"
 )
 
-// Services answer the packets that flows send to the agent.
-type Services interface {
-	// Attach gives the connection by which answers go, at the beginning of each.
-	Attach(conn *openflow.Conn)
-	// PacketIn takes a packet. It must not wait.
-	PacketIn(p *openflow.PacketIn2)
-}
-
 // switcher keeps a connection to the bridge and has it carry out what the core says.
 type switcher struct {
 	cfg      Config
 	log      *slog.Logger
 	core     *core
-	services Services
+	packetIn func(openflow.Message) bool
 	metrics  *metrics
 	wake     chan struct{}      // the program has changed, or something is to be mended
 	audit    chan chan<- answer // who wants the switch compared now
@@ -119,9 +111,6 @@ func (s *switcher) session(ctx context.Context) error {
 func (n *session) serve(ctx context.Context) error {
 	if err := n.setup(ctx, n.conn); err != nil {
 		return fmt.Errorf("set the connection up: %w", err)
-	}
-	if n.services != nil {
-		n.services.Attach(n.conn)
 	}
 	n.switcher.mu.Lock()
 	n.switcher.conn = n.conn
@@ -322,9 +311,7 @@ func refusalsIn(err error) []*openflow.SwitchError {
 func (n *session) handle(_ uint32, m openflow.Message) {
 	switch m := m.(type) {
 	case *openflow.PacketIn2:
-		if n.services != nil {
-			n.services.PacketIn(m)
-		}
+		n.packetIn(m)
 	case *openflow.MultipartReply:
 		if list, ok := m.Body.(*openflow.FlowUpdateList); ok {
 			n.seen(list.Updates)
