@@ -39,6 +39,7 @@ type Agent struct {
 	cfg      Config
 	log      *slog.Logger
 	core     *core
+	registry prometheus.Registerer
 	metrics  *metrics
 	reporter Reporter
 	db       *ovsdb.Client
@@ -65,7 +66,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	if with.Now == nil {
 		with.Now = time.Now
 	}
-	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, registry: with.Metrics, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1)}
 	a.told = sync.NewCond(&a.mu)
 	a.metrics = newMetrics(with.Metrics, a.core)
 	var err error
@@ -163,7 +164,6 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.guard(ctx) })
-	g.Go(func() error { return a.control(ctx) })
 	g.Go(func() error { return a.apps.Run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -177,6 +177,7 @@ func (a *Agent) run(ctx context.Context) error {
 		if err := a.own(ctx); err != nil {
 			return err
 		}
+		g.Go(func() error { return a.control(ctx) })
 		g.Go(func() error { return a.think(ctx) })
 		g.Go(func() error { return a.writer.Run(ctx) })
 		g.Go(func() error { return a.switcher.Run(ctx) })

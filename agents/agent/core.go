@@ -135,18 +135,12 @@ func (c *core) take(n news) effect {
 	if first {
 		t.everything(c)
 	}
-	local, gone := c.locals(t)
-	changes = append(changes, c.store.Apply(local, gone)...)
+	changes = append(changes, c.own(t)...)
 	e := effect{wiring: t.wiring, marks: len(t.guests) > 0}
 	if len(changes) == 0 && len(n.commits) == 0 && !first {
 		return e
 	}
-	c.gen++
-	var delta *flows.Delta
-	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
-	c.pending.Merge(delta)
-	c.unsaid = append(c.unsaid, changes...)
-	c.settle(changes)
+	c.compile(changes)
 	if len(n.commits) > 0 {
 		c.revisions = append(c.revisions, generation{c.gen, c.incarnation, c.revision})
 	}
@@ -154,6 +148,29 @@ func (c *core) take(n news) effect {
 	c.compiling += time.Since(began)
 	e.program = true
 	return e
+}
+
+// own brings the host's own objects up to date.
+func (c *core) own(t touched) []state.Change {
+	local, gone := c.locals(t)
+	return c.store.Apply(local, gone)
+}
+
+// compile makes another generation of the program.
+func (c *core) compile(changes []state.Change) {
+	c.gen++
+	var delta *flows.Delta
+	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
+	c.pending.Merge(delta)
+	c.unsaid = append(c.unsaid, changes...)
+	c.settle(changes)
+}
+
+// retake looks at what is touched again.
+func (c *core) retake(t touched) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compile(c.own(t))
 }
 
 // commit takes one revision in.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"unique"
 
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -35,17 +36,20 @@ func layoutOf(f flows.Flow) uint32 { return uint32(f.Cookie) } //nolint:gosec //
 // read reads all that a switch carries out.
 func read(ctx context.Context, conn *openflow.Conn) (*carried, error) {
 	h := &carried{flows: map[flows.FlowKey]flows.Flow{}, groups: map[uint32]string{}, meters: map[uint32]flows.Meter{}}
-	bodies, err := conn.Multipart(ctx, openflow.PartFlow, openflow.EveryFlow())
+	err := conn.EachFlow(ctx, openflow.EveryFlow(), func(f *openflow.FlowView) error {
+		if f.Idle != 0 || f.Hard != 0 {
+			h.learned++
+			return nil
+		}
+		h.flows[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: string(f.Match)}] = flows.Flow{
+			Cookie: flows.Cookie(f.Cookie), Instructions: unique.Make(string(f.Instructions)).Value()} // many flows do the same
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("dump flows: %w", err)
 	}
-	for i, body := range bodies {
-		if err := h.addFlows(body.(*openflow.FlowStatsList)); err != nil { //nolint:errcheck,forcetypeassert // what such a request is answered with
-			return nil, err
-		}
-		bodies[i] = nil // half of the memory, where there are many
-	}
-	if bodies, err = conn.Multipart(ctx, openflow.PartGroupDesc, &openflow.GroupDescRequest{}); err != nil {
+	bodies, err := conn.Multipart(ctx, openflow.PartGroupDesc, &openflow.GroupDescRequest{})
+	if err != nil {
 		return nil, fmt.Errorf("dump groups: %w", err)
 	}
 	for _, body := range bodies {
@@ -62,22 +66,6 @@ func read(ctx context.Context, conn *openflow.Conn) (*carried, error) {
 		}
 	}
 	return h, nil
-}
-
-func (h *carried) addFlows(list *openflow.FlowStatsList) error {
-	for i := range list.Flows {
-		f := &list.Flows[i]
-		if f.Idle != 0 || f.Hard != 0 {
-			h.learned++
-			continue
-		}
-		instr, err := openflow.InstructionsKey(f.Instructions)
-		if err != nil {
-			return fmt.Errorf("a flow of table %d: %w", f.Table, err)
-		}
-		h.flows[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: f.Match.Key()}] = flows.Flow{Cookie: flows.Cookie(f.Cookie), Instructions: instr}
-	}
-	return nil
 }
 
 // groupKey is a group as bytes: two groups are the same if their keys are.

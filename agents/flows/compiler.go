@@ -82,6 +82,7 @@ type Compiler struct {
 	meters  map[uint32]*owned[Meter]
 	touched touched
 
+	reasons map[uint32]string // of drops, by the hash in the flow's cookie
 	clashes []FlowKey
 	stats   Stats
 	scratch emitter
@@ -116,7 +117,7 @@ func New(cfg Config) *Compiler {
 	c := &Compiler{
 		cfg: cfg, units: map[unitKey]*unit{}, origins: map[dep]*origin{},
 		flows: map[FlowKey]*slot{}, groups: map[uint32]*owned[Group]{}, meters: map[uint32]*owned[Meter]{},
-		touched: touched{nil, map[uint32]*Group{}, map[uint32]*Meter{}},
+		touched: touched{nil, map[uint32]*Group{}, map[uint32]*Meter{}}, reasons: map[uint32]string{},
 	}
 	for s := range c.numbers {
 		c.numbers[s] = newNumbers(space(s).limit())
@@ -420,6 +421,14 @@ func (c *Compiler) Flows(f func(FlowKey, Flow) bool) {
 			return
 		}
 	}
+}
+
+// Reason is why a flow with a cookie drops packets; "": it does not, or not because of a rule of all hosts.
+func (c *Compiler) Reason(k Cookie) string {
+	if k.Kind() != 0 {
+		return ""
+	}
+	return c.reasons[k.Object()]
 }
 
 // Flow returns a flow of the program.

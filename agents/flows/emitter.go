@@ -76,6 +76,9 @@ func (x *emitter) need(r rule, id string) {
 
 // cookie is that of the unit's flows, about an object.
 func (x *emitter) cookie(r state.Ref) Cookie {
+	if r.Kind == 0 && r.ID != "" {
+		x.c.reasons[Hash(r.ID)] = r.ID
+	}
 	return Cookie(uint64(x.unit.key.rule)<<40 | uint64(r.Kind)<<32 | uint64(Hash(r.ID)))
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/agents/state"
 )
 
 // Table is a table of the switch. Packets only go up, so that the order of the numbers is that of the pipeline.
@@ -248,6 +249,12 @@ func (c Cookie) Epoch() uint16 { return uint16(c >> 48) } //nolint:gosec // the 
 
 // Class is what part of the compiler the flow is from.
 func (c Cookie) Class() Class { return Class(c >> 40) } //nolint:gosec // bits 40 to 47
+
+// Kind is what the flow is about; 0: nothing of the state.
+func (c Cookie) Kind() state.Kind { return state.Kind(c >> 32) } //nolint:gosec // bits 32 to 39
+
+// Object is the Hash of the id of what the flow is about.
+func (c Cookie) Object() uint32 { return uint32(c) } //nolint:gosec // bits 0 to 31
 
 // WithEpoch is the cookie in an epoch.
 func (c Cookie) WithEpoch(epoch uint16) Cookie { return c&^(0xffff<<48) | Cookie(epoch)<<48 }

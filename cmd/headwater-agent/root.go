@@ -38,7 +38,9 @@ func rootCommand(_ func(string) string, stdout io.Writer) *cobra.Command {
 	root.SetErr(io.Discard) // cobra's own notes; errors are returned
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return run.Usage(err) })
-	root.AddCommand(runCommand(os.Stderr))
+	v := &viewer{out: stdout}
+	root.AddCommand(runCommand(os.Stderr), v.statusCommand(), v.stateCommand(), v.flowsCommand(), v.diffCommand(), v.planCommand(), v.traceCommand(),
+		v.waitCommand(), v.debugCommand(), v.metricsCommand())
 	return root
 }
 
