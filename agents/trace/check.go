@@ -99,7 +99,7 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 	}
 	for _, tun := range t.tunnels {
 		ends++
-		if err := c.onward(host, tun, t.final, n); err != nil {
+		if err := c.onward(host, tun, n); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 }
 
 // onward goes on at the host that a tunnel leads to.
-func (c *checker) onward(from string, tun tunnelTo, final string, n int) error {
+func (c *checker) onward(from string, tun tunnelTo, n int) error {
 	if n == maxHosts {
 		return fmt.Errorf("the packet went over %d hosts: a loop", n)
 	}
@@ -125,7 +125,7 @@ func (c *checker) onward(from string, tun tunnelTo, final string, n int) error {
 			}
 			for name, d := range sw.Devices() {
 				if d.Tunnel {
-					return c.ask(h.ID, sw, fmt.Sprintf("in_port=%s,tun_id=%#x,tun_src=%s,tun_dst=%s,%s", name, tun.key, tun.src, tun.dst, inner(final)), n+1)
+					return c.ask(h.ID, sw, fmt.Sprintf("in_port=%s,tun_id=%#x,tun_src=%s,tun_dst=%s,%s", name, tun.key, tun.src, tun.dst, inner(tun.packet)), n+1)
 				}
 			}
 			return fmt.Errorf("host %s has no tunnel", h.ID)
@@ -194,12 +194,14 @@ type outputTo struct {
 type tunnelTo struct {
 	src, dst string
 	key      uint64
+	packet   string // as it is then
 }
 
 var (
 	lineStep   = regexp.MustCompile(`^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$`)
 	lineMiss   = regexp.MustCompile(`^\s*(\d+)\. No match`)
 	lineDo     = regexp.MustCompile(`^Datapath actions: (.*)$`)
+	lineFlow   = regexp.MustCompile(`^Flow: (.*)$`)
 	lineFinal  = regexp.MustCompile(`^Final flow: (.*)$`)
 	tunnelPush = regexp.MustCompile(`src=([0-9a-f.:]+),dst=([0-9a-f.:]+)[^|]*?(?:vni=|tun_id=)(0x[0-9a-f]+)`)
 	tunnelSet  = regexp.MustCompile(`set\(tunnel\(tun_id=(0x[0-9a-f]+),(?:src=([0-9a-f.:]+),)?(?:ipv6_)?dst=([0-9a-f.:]+)`)
@@ -225,6 +227,9 @@ func readTrace(text string, vlan uint16) *read {
 		if m := userdata.FindStringSubmatch(line); m != nil {
 			op, _ := strconv.ParseUint(m[1], 16, 8)
 			t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
+		}
+		if m := lineFlow.FindStringSubmatch(line); m != nil {
+			t.final = m[1] // of this pass; a packet that is looked up again has several
 		}
 		if m := lineFinal.FindStringSubmatch(line); m != nil && m[1] != "unchanged" {
 			t.final = m[1]
@@ -265,12 +270,12 @@ func (t *read) actions(list string) {
 		case "tnl_push":
 			if m := tunnelPush.FindStringSubmatch(a[strings.Index(a, "ipv"):]); m != nil {
 				key, _ := strconv.ParseUint(m[3], 0, 64)
-				t.tunnels = append(t.tunnels, tunnelTo{m[1], m[2], key})
+				t.tunnels = append(t.tunnels, tunnelTo{m[1], m[2], key, t.final})
 			}
 		case "set":
 			if m := tunnelSet.FindStringSubmatch(a); m != nil {
 				key, _ := strconv.ParseUint(m[1], 0, 64)
-				t.tunnels = append(t.tunnels, tunnelTo{m[2], m[3], key})
+				t.tunnels = append(t.tunnels, tunnelTo{m[2], m[3], key, t.final})
 			}
 		default:
 			if !strings.Contains(a, "(") && a != "drop" && a != "ct_clear" {
@@ -314,15 +319,24 @@ func field(flow, name string) uint64 {
 // the names of ports and types that go with the protocol.
 func inner(flow string) string {
 	parts := strings.Split(flow, ",")
-	proto := strings.TrimSuffix(parts[0], "6")
-	var out []string
+	protocol := "" // a word of its own
+	for _, part := range parts {
+		if part != "eth" && !strings.Contains(part, "=") {
+			protocol = part
+			break
+		}
+	}
+	proto := strings.TrimSuffix(protocol, "6")
+	out := []string{protocol}
 	for _, part := range parts {
 		k, v, _ := strings.Cut(part, "=")
 		switch {
-		case strings.HasPrefix(k, "reg"), strings.HasPrefix(k, "ct_"), strings.HasPrefix(k, "tun_"), strings.HasPrefix(k, "gtpu"),
+		case part == "eth", part == protocol:
+			continue
+		case strings.HasPrefix(k, "reg"), strings.HasPrefix(k, "ct_"), strings.HasPrefix(k, "tun_"), strings.HasPrefix(k, "gtpu"), strings.HasPrefix(k, "dl_vlan"), strings.HasPrefix(k, "vlan_tci"),
 			k == "metadata", k == "in_port", k == "skb_priority", k == "pkt_mark", k == "recirc_id", k == "dp_hash", k == "conj_id", k == "actset_output":
 			continue
-		case (k == "icmp_type" || k == "icmp_code") && parts[0] == "icmp6":
+		case (k == "icmp_type" || k == "icmp_code") && protocol == "icmp6":
 			part = strings.Replace(part, "icmp_", "icmpv6_", 1)
 		case (k == "tp_src" || k == "tp_dst") && (proto == "tcp" || proto == "udp" || proto == "sctp"):
 			part = strings.Replace(part, "tp_", proto+"_", 1)

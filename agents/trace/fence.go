@@ -37,12 +37,23 @@ func (w *walk) fence(port *state.Port, egress bool) bool {
 	return false
 }
 
-// exempt is what groups do not decide: neighbour discovery, and reports of multicast listeners.
+// exempt is what groups do not decide: DHCP between a client and its server, neighbour discovery, and reports of multicast listeners.
 func (w *walk) exempt(egress bool) bool {
-	if w.p.Type != IPv6 || w.p.Proto != ICMPv6 {
+	p := &w.p
+	if p.Proto == UDP {
+		client, server := uint16(68), uint16(67)
+		if p.Type == IPv6 {
+			client, server = 546, 547
+		}
+		if egress {
+			return p.SrcPort == client && p.DstPort == server
+		}
+		return p.SrcPort == server && p.DstPort == client
+	}
+	if p.Type != IPv6 || p.Proto != ICMPv6 {
 		return false
 	}
-	switch w.p.ICMPType {
+	switch p.ICMPType {
 	case 130, 131, 132, 135, 136:
 		return true
 	case 133, 143:

@@ -142,7 +142,7 @@ func (top *topology) port(r *rapid.T, i, n int) {
 	p := &state.Port{
 		ID: fmt.Sprintf("p%d", i), Key: uint32(i), Network: fmt.Sprintf("n%d", n), MAC: mac(i), QoS: state.QoS{DSCP: -1}, //nolint:gosec // small
 		Host: fmt.Sprintf("h%d", rapid.IntRange(1, 3).Draw(r, "host")), Down: rapid.IntRange(0, 9).Draw(r, "down") == 0,
-		PortSecurity: false,
+		PortSecurity: rapid.IntRange(0, 2).Draw(r, "security") > 0,
 	}
 	p.FixedIPs = []state.FixedIP{{Subnet: "s4-" + p.Network, Address: v4(n, i, 32).Addr()}}
 	if rapid.Bool().Draw(r, "v6") {

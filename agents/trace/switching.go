@@ -92,12 +92,16 @@ func (w *walk) deliver(port *state.Port) {
 		w.at = to.ID
 	}
 	w.step("destination", port.Ref(), nil, "port %s is here", port.ID)
-	if w.routed == 0 && port.ID == w.src.ID {
+	// Out of a trunk's device its own packet could go back; out of another's the switch sends none that came in there.
+	own := w.routed == 0 && port.ID == w.src.ID
+	trunk := port.Parent != "" || len(w.v.IDs(state.Index{List: state.ListSubports, ID: port.ID})) > 0
+	if !(own && trunk) && !w.fence(port, false) {
+		return
+	}
+	if own {
 		w.step("output", port.Ref(), nil, "it is the sender")
 		w.drop("own-packet")
 		return
 	}
-	if w.fence(port, false) {
-		w.r.end(End{Verdict: Delivered, Port: port.ID, Host: w.at})
-	}
+	w.r.end(End{Verdict: Delivered, Port: port.ID, Host: w.at})
 }
