@@ -167,10 +167,10 @@ type SetField struct {
 func (*SetField) kind() actionKind { return of(25) }
 func (a *SetField) code(c *coder) {
 	x := MatchField{Field: a.Field, Value: a.Value, Mask: Ones(a.Field.Bits())}
-	x.code(c)
+	x.set(c)
 	if c.reading && c.err == nil {
 		if x.Other != "" || x.Mask != Ones(x.Field.Bits()) {
-			c.fail(fmt.Errorf("%w: set_field of a part, or of an unknown field", ErrValue))
+			c.fail(fmt.Errorf("%w: set_field of a part, or of an unknown field", ErrType))
 		}
 		a.Field, a.Value = x.Field, x.Value
 	}
@@ -329,7 +329,7 @@ type LoadMasked struct {
 func (*LoadMasked) kind() actionKind { return nx(33) }
 func (a *LoadMasked) code(c *coder) {
 	x := MatchField{Field: a.Field, Value: a.Value, Mask: a.Mask}
-	x.code(c)
+	x.set(c)
 	if c.reading && c.err == nil {
 		if x.Other != "" {
 			c.fail(fmt.Errorf("%w: a field that is not known", ErrType))

@@ -151,6 +151,37 @@ func (x *MatchField) read(c *coder) {
 	x.Value = Bytes(raw[:n]).And(x.Mask)
 }
 
+// set codes a field with a value as actions have it: Open vSwitch leaves the zeros before a tunnel's option out, all of them if there is nothing else.
+func (x *MatchField) set(c *coder) {
+	if c.reading {
+		if h := c.peek32(0); h&0xff == 0 && byHead[h&^0x1ff].option() {
+			c.take(4)
+			x.Field = byHead[h&^0x1ff] | 1<<8
+			x.Value, x.Mask = Value{}, Ones(8)
+			return
+		}
+		x.read(c)
+		return
+	}
+	if !x.Field.option() {
+		x.code(c)
+		return
+	}
+	n, whole := x.Value.width(), x.Mask == Ones(x.Field.Bits())
+	if !whole {
+		n = max(n, x.Mask.width())
+	}
+	n = (n + 7) / 8
+	h := x.Field.plain().header(!whole) | uint32(n) //nolint:gosec // at most 16
+	if !whole {
+		h += uint32(n) //nolint:gosec // at most 16
+	}
+	c.b = binary.BigEndian.AppendUint32(c.b, h)
+	if c.b = x.Value.append(c.b, n); !whole {
+		c.b = x.Mask.append(c.b, n)
+	}
+}
+
 // fields codes the conditions alone, without a header.
 func (m *Match) fields(c *coder) {
 	list(c, (*[]MatchField)(m), conditions, func(c *coder, x *MatchField) { x.code(c) })
@@ -161,11 +192,22 @@ func (m *Match) fields(c *coder) {
 
 // check reports a match that no switch would have written.
 func (m Match) check() error {
-	for i := 1; i < len(m); i++ {
-		for _, before := range m[:i] {
-			if before.Field == m[i].Field && m[i].Other == before.Other {
-				return fmt.Errorf("%w: the field %s twice", ErrValue, m[i].Field)
+	var seen [fieldCount]bool
+	var others map[string]bool
+	for _, x := range m {
+		switch {
+		case x.Other == "":
+			if seen[x.Field.plain()] {
+				return fmt.Errorf("%w: the field %s twice", ErrValue, x.Field)
 			}
+			seen[x.Field.plain()] = true
+		case others[x.Other]:
+			return fmt.Errorf("%w: the field %#x twice", ErrValue, x.Other)
+		default:
+			if others == nil {
+				others = map[string]bool{}
+			}
+			others[x.Other] = true
 		}
 	}
 	return nil

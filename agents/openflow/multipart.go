@@ -471,9 +471,16 @@ type FlowMonitorRequest struct {
 	OutPort uint32 // PortAny
 	Table   uint8  // AllTables
 	Match   Match
+	More    []FlowMonitorRequest // others, in the same message
 }
 
 func (r *FlowMonitorRequest) code(c *coder) {
+	r.one(c)
+	list(c, &r.More, nil, func(c *coder, m *FlowMonitorRequest) { m.one(c) })
+}
+
+// one codes the request without the others.
+func (r *FlowMonitorRequest) one(c *coder) {
 	c.u32(&r.ID)
 	c.u16(&r.Flags)
 	size := uint16(4) // of the match, without its padding

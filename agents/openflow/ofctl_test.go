@@ -223,6 +223,7 @@ var acts = []struct {
 			&of.SetField{Field: of.Metadata, Value: of.Num(0x1234)}, &of.SetField{Field: of.XXReg1, Value: of.Value{Hi: 0xfedcba9876543210, Lo: 0xfedcba9876543210}}, &of.SetField{Field: of.PktMark, Value: of.Num(5)}}},
 	{"set_field:0x12345678->tun_metadata0,set_field:0x12000000/0xff000000->tun_metadata0", append([]of.Action{&of.SetField{Field: of.TunMetadata(0, 4), Value: of.Num(0x12345678)}},
 		of.Set(of.TunMetadata(0, 4), of.Num(0x12000000), of.Num(0xff000000))...)},
+	{"set_field:0->tun_metadata0,set_field:0x12->tun_metadata0", []of.Action{&of.SetField{Field: of.TunMetadata(0, 1)}, &of.SetField{Field: of.TunMetadata(0, 1), Value: of.Num(0x12)}}},
 	{"resubmit:7", []of.Action{&of.Resubmit{InPort: 7, Table: 0xff}}},
 	{"tcp|fin_timeout(idle_timeout=5,hard_timeout=9)", []of.Action{&of.FinTimeout{Idle: 5, Hard: 9}}},
 	{"controller(id=3),CONTROLLER:65535,CONTROLLER:128", []of.Action{&of.Controller{Short: true, MaxLen: of.NoLimit, ID: 3, Reason: of.ReasonAction},

@@ -37,6 +37,7 @@ type (
 	FeatureID struct {
 		Type   uint16
 		Vendor uint32 // where Type is 0xffff
+		Padded bool   // four bytes follow, as in the first editions of OpenFlow 1.3
 	}
 	// FieldHead is a field's header, and its vendor where the header's class is 0xffff.
 	FieldHead struct{ Header, Vendor uint32 }
@@ -69,8 +70,13 @@ func (p *TableProperty) code(c *coder) {
 			c.sized(2, 1, true, func(c *coder) {
 				c.u16(&f.Type)
 				c.length()
+				if c.reading {
+					f.Padded = f.Type != experimenter && len(c.b) == 4
+				}
 				if f.Type == experimenter {
 					c.u32(&f.Vendor)
+				} else if f.Padded {
+					c.pad(4)
 				}
 			})
 		})
