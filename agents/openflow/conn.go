@@ -172,9 +172,9 @@ func (c *Conn) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
-		c.heard.Store(time.Now().UnixNano())
 		c.busy.Store(true)
 		err = c.hear(ctx, raw)
+		c.heard.Store(time.Now().UnixNano()) // it was not silent while it was not listened to
 		c.busy.Store(false)
 		if err != nil {
 			return err
