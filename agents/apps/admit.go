@@ -50,7 +50,7 @@ func (a *admission) allow(port uint32, now time.Time) bool {
 	}
 	s := a.ports[port]
 	if s == nil {
-		s = &share{tokens: shareOnce, filled: now}
+		s = &share{}
 		a.ports[port] = s
 	}
 	s.asked = now
@@ -72,6 +72,9 @@ func (a *admission) forPorts() float64 {
 // draw takes a token of a share that fills at a rate, or of the pool.
 func (a *admission) draw(s *share, rate float64, now time.Time, lend bool) bool {
 	most := max(shareOnce, rate*burstFor.Seconds())
+	if s.filled.IsZero() {
+		s.tokens, s.filled = most, now
+	}
 	s.tokens += max(0, min(now.Sub(s.filled), busyFor).Seconds()) * rate
 	s.filled = now
 	if s.tokens > most {
