@@ -131,24 +131,52 @@ func (g *Graph) Unwatch(host string) {
 // Watched is the number of hosts that are watched.
 func (g *Graph) Watched() int { return g.watched }
 
-// Set is all that a watched host needs, in the order of Ref.Compare.
+// Set is all that a watched host needs, kind by kind in their order.
 func (g *Graph) Set(host string) []state.Ref {
 	w := g.watchOf(host)
 	if w == nil {
 		return nil
 	}
-	seen := map[*node]struct{}{}
-	out := []state.Ref{}
+	var kinds [kindSet][]state.Ref
+	total := 0
+	hosts := map[*node]struct{}{} // the only ones that are in many sections
 	for s := range w.subs {
 		for n := range s.members {
-			if _, twice := seen[n]; !twice && n.facts != nil {
-				seen[n] = struct{}{}
-				out = append(out, n.ref)
+			if n.facts == nil || !n.firstIn(s, w.subs) {
+				continue
 			}
+			if n.ref.Kind == state.KindHost {
+				if _, twice := hosts[n]; twice {
+					continue
+				}
+				hosts[n] = struct{}{}
+			}
+			kinds[n.ref.Kind] = append(kinds[n.ref.Kind], n.ref)
+			total++
 		}
 	}
-	slices.SortFunc(out, state.Ref.Compare)
+	out := make([]state.Ref, 0, total)
+	for _, list := range kinds {
+		out = append(out, list...)
+	}
 	return out
+}
+
+// firstIn says whether s is the first of the object's places that are among the sections, so that it is counted once. Hosts may be where
+// their places do not say.
+func (n *node) firstIn(s *section, subs map[*section]struct{}) bool {
+	if n.ref.Kind == state.KindHost {
+		return true
+	}
+	for _, p := range n.places {
+		if p == s {
+			return true
+		}
+		if _, ok := subs[p]; ok {
+			return false
+		}
+	}
+	return false
 }
 
 func (g *Graph) watchOf(host string) *watch {
