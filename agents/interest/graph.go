@@ -1,8 +1,6 @@
 package interest
 
 import (
-	"slices"
-
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
