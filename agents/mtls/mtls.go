@@ -50,7 +50,9 @@ func (i Identity) String() string {
 }
 
 // URI is the identity as it stands in a certificate.
-func (i Identity) URI(domain string) *url.URL { return &url.URL{Scheme: "spiffe", Host: domain, Path: i.String()} }
+func (i Identity) URI(domain string) *url.URL {
+	return &url.URL{Scheme: "spiffe", Host: domain, Path: i.String()}
+}
 
 // Of reads the identity in a certificate.
 func Of(cert *x509.Certificate, domain string) (Identity, error) {

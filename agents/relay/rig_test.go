@@ -290,4 +290,3 @@ func portRef(id string) state.Ref { return state.Ref{Kind: state.KindPort, ID: i
 func pair() []*api.Object {
 	return []*api.Object{apiHost("h1", 1), apiHost("h2", 2), apiNetwork("n1", 1), apiNetwork("n2", 2), apiPort("p1", "n1", "h1", 1), apiPort("p2", "n2", "h2", 2)}
 }
-
