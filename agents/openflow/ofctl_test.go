@@ -482,3 +482,36 @@ func TestBundleAsOfctl(t *testing.T) {
 		t.Errorf("ovs-ofctl sent %s, want %s", kinds, want)
 	}
 }
+
+// Forms of actions that ovs-ofctl reads and does not write in OpenFlow 1.3 are read by it as we mean them, and by us again.
+func TestOfctlReadsOtherForms(t *testing.T) {
+	t.Parallel()
+	ovstest.Need(t, "ovs-ofctl")
+	for _, tt := range []struct {
+		text string
+		a    of.Action
+	}{
+		{"set_tunnel:0x5", &of.SetTunnel{ID: 5}},
+		{"set_tunnel64:0x1000000005", &of.SetTunnel{ID: 0x1000000005, Wide: true}},
+		{"resubmit:7", &of.ResubmitPort{InPort: 7}},
+		{"output:NXM_NX_REG1[0..15]", &of.OutputReg{From: reg(1, 0, 16), MaxLen: of.NoLimit, Long: true}},
+		{"set_field:0x5/0xff->reg1", &of.LoadMasked{Field: of.Reg1, Value: of.Num(5), Mask: of.Num(0xff)}},
+		{"learn(table=1,NXM_OF_ETH_DST[])", &of.Learn{Table: 1, Priority: 0x8000, Specs: []of.LearnSpec{{From: of.Whole(of.EthDst), To: of.Whole(of.EthDst)}}}},
+		{"controller(reason=no_match,max_len=9,id=2)", &of.Controller{Short: true, MaxLen: 9, ID: 2, Reason: of.ReasonNoMatch}},
+		{"CONTROLLER:9", &of.Controller{Short: true, MaxLen: 9, Reason: of.ReasonAction}},
+	} {
+		raw, err := of.Append(nil, 1, flow(of.FlowAdd, func(m *of.FlowMod) { m.Instructions = apply(tt.a) }))
+		if err != nil {
+			t.Errorf("%s: %v", tt.text, err)
+			continue
+		}
+		out, err := ovstest.Exec(t.Context(), t.TempDir(), "ovs-ofctl", "ofp-print", hex.EncodeToString(raw))
+		if ours := (of.Names{}).Actions([]of.Action{tt.a}); err != nil || !strings.Contains(out, "actions="+tt.text+"\n") || ours != tt.text {
+			t.Errorf("%s: %v, ovs-ofctl reads it as %s, and our text is %s", tt.text, err, out, ours)
+		}
+		_, m, err := of.Decode(raw)
+		if err != nil || !reflect.DeepEqual(m.(*of.FlowMod).Instructions[0].(*of.InstrApply).Actions[0], tt.a) {
+			t.Errorf("%s: %v, read as %+v", tt.text, err, m)
+		}
+	}
+}

@@ -102,7 +102,9 @@ func (st *state) flowMod(m *of.FlowMod, now time.Duration) ([]change, *of.Error)
 		next := *f
 		next.Instructions = m.Instructions
 		st.flows[f.key] = &next
-		out = append(out, change{of.FlowModified, 0, &next})
+		if !same(f.Instructions, next.Instructions) { // else nobody is told
+			out = append(out, change{of.FlowModified, 0, &next})
+		}
 	}
 	return out, nil
 }
@@ -117,15 +119,17 @@ func (st *state) add(m *of.FlowMod, now time.Duration) ([]change, *of.Error) {
 	if refusal := st.checkActions(m); refusal != nil {
 		return nil, refusal
 	}
-	event := of.FlowModified
-	if st.flows[f.key] == nil {
-		event = of.FlowAdded
-		if m.Flags&of.FlowCheckOverlap != 0 && st.overlaps(f) {
-			return nil, refuse(5, 3)
-		}
+	if st.flows[f.key] == nil && m.Flags&of.FlowCheckOverlap != 0 && st.overlaps(f) {
+		return nil, refuse(5, 3)
 	}
 	st.flows[f.key] = f
-	return []change{{event, 0, f}}, nil
+	return []change{{of.FlowAdded, 0, f}}, nil // of a flow that takes another's place too
+}
+
+func same(a, b []of.Instruction) bool {
+	x, err1 := of.InstructionsKey(a)
+	y, err2 := of.InstructionsKey(b)
+	return err1 == nil && err2 == nil && x == y
 }
 
 // hits are the flows that a modification or a deletion is about, in the order of sorted.
