@@ -42,7 +42,7 @@ func portNeighbors(x *emitter, port *state.Port, network *state.Network) {
 	}
 }
 
-// hereToo is an address on an external network that this host has itself: what is routed there is routed once more.
+// hereToo is an address on a network that this host has itself: what is routed there is routed once more.
 func hereToo(x *emitter, about state.Ref, network *state.Network, a netip.Addr, mac state.MAC) {
 	x.flow(about, TNeighbor, pNeighborHere, hopTo(network, a), apply(setMAC(openflow.EthDst, mac), set(RDest, 0), raise(FlagTurn)), goTo(TSize))
 }

@@ -117,6 +117,11 @@ func arrive(x *emitter, router *state.Router, l leg, acts bool) {
 			answer(x, router.Ref(), in, a, l.mac, true)
 		}
 	}
+	if !l.gateway {
+		for _, p := range l.addresses { // the next hop of another router's route: every host acts as that router too
+			hereToo(x, router.Ref(), l.network, p.Addr(), l.mac)
+		}
+	}
 	if acts && !l.gateway {
 		// From another host, for this one to act as the gateway: the Ethernet destination still says where the packet entered the router.
 		x.flow(router.Ref(), TRouterMAC, PNormal, ethDst(inNetwork(0).Part(openflow.Metadata, MetaRouterFrom, MetaRouterBits, uint64(router.Key)), l.mac),

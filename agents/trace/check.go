@@ -74,7 +74,7 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 	if err != nil {
 		return fmt.Errorf("host %s: ofproto/trace of %s: %w", host, flow, err)
 	}
-	t := readTrace(text, uint16(field(flow, "dl_vlan"))) //nolint:gosec // 12 bits
+	t := readTrace(text)
 	for _, s := range t.steps {
 		s.Host = host
 		c.r.Steps = append(c.r.Steps, s)
@@ -209,9 +209,8 @@ var (
 	userdata   = regexp.MustCompile(`controller\(.*?userdata=([0-9a-f]{2})`)
 )
 
-// readTrace reads what the tool said of a packet with a tag, or with none: 0.
-func readTrace(text string, vlan uint16) *read {
-	t := &read{vlan: vlan}
+func readTrace(text string) *read {
+	t := &read{}
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		if m := lineStep.FindStringSubmatch(line); m != nil {
@@ -229,7 +228,8 @@ func readTrace(text string, vlan uint16) *read {
 			t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
 		}
 		if m := lineFlow.FindStringSubmatch(line); m != nil {
-			t.final = m[1] // of this pass; a packet that is looked up again has several
+			t.final = m[1]                          // of this pass; a packet that is looked up again has several
+			t.vlan = uint16(field(m[1], "dl_vlan")) //nolint:gosec // 12 bits
 		}
 		if m := lineFinal.FindStringSubmatch(line); m != nil && m[1] != "unchanged" {
 			t.final = m[1]

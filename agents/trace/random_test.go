@@ -3,6 +3,7 @@ package trace_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -66,6 +67,9 @@ func drawTopology(r *rapid.T) *topology {
 		top.network(r, n)
 	}
 	top.groups(r)
+	for i := range rapid.IntRange(0, 2).Draw(r, "routers") {
+		top.router(r, i+1, networks)
+	}
 	for i := 1; i <= rapid.IntRange(2, guests).Draw(r, "ports"); i++ {
 		top.port(r, i, rapid.IntRange(1, networks).Draw(r, "network"))
 	}
@@ -138,6 +142,36 @@ func drawRule(r *rapid.T, i int) state.SecurityRule {
 	return rule
 }
 
+// router joins some of the networks. The address of router i in network n ends with 240+i, that of its interfaces is told by both.
+func (top *topology) router(r *rapid.T, i, networks int) {
+	router := &state.Router{ID: fmt.Sprintf("r%d", i), Key: uint32(i), Down: rapid.IntRange(0, 9).Draw(r, "router down") == 0} //nolint:gosec // small
+	for n := 1; n <= networks; n++ {
+		if rapid.IntRange(0, 3).Draw(r, "joins") == 0 {
+			continue
+		}
+		addresses := []netip.Prefix{v4(n, 240+i, 24)}
+		if rapid.Bool().Draw(r, "router v6") {
+			addresses = append(addresses, v6(n, 240+i, 64))
+		}
+		router.Interfaces = append(router.Interfaces, state.RouterInterface{Network: fmt.Sprintf("n%d", n), MAC: routerMAC(i, n), Addresses: addresses})
+	}
+	for range rapid.IntRange(0, 2).Draw(r, "routes") {
+		n, hop := rapid.IntRange(1, 3).Draw(r, "n"), rapid.SampledFrom([]int{1, 2, 3, 241, 242, 77}).Draw(r, "hop")
+		route := state.StaticRoute{Destination: rapid.SampledFrom([]netip.Prefix{v4(rapid.IntRange(1, 3).Draw(r, "to"), 0, 24), netip.MustParsePrefix("192.0.2.0/24"),
+			netip.MustParsePrefix("0.0.0.0/0"), v4(1, 3, 32)}).Draw(r, "destination")}
+		if rapid.IntRange(0, 4).Draw(r, "blackhole") > 0 {
+			route.NextHops = []netip.Addr{v4(n, hop, 32).Addr()}
+		}
+		if !slices.ContainsFunc(router.Routes, func(s state.StaticRoute) bool { return s.Destination == route.Destination }) {
+			router.Routes = append(router.Routes, route)
+		}
+	}
+	top.routers = append(top.routers, router)
+	top.objects = append(top.objects, router)
+}
+
+func routerMAC(i, n int) state.MAC { return 0xfa163f000000 | state.MAC(i<<8|n) } //nolint:gosec // small
+
 func (top *topology) port(r *rapid.T, i, n int) {
 	p := &state.Port{
 		ID: fmt.Sprintf("p%d", i), Key: uint32(i), Network: fmt.Sprintf("n%d", n), MAC: mac(i), QoS: state.QoS{DSCP: -1}, //nolint:gosec // small
@@ -181,8 +215,38 @@ func (top *topology) packet(r *rapid.T) (string, trace.Packet) {
 	if p.Proto == 50 {
 		p.SrcPort, p.DstPort = 0, 0
 	}
+	top.routed(r, from, &p)
 	top.odd(r, from, to, &p)
 	return from.ID, p
+}
+
+// routed sends a packet to a router, to the router itself, or with little time left, now and then.
+func (top *topology) routed(r *rapid.T, from *state.Port, p *trace.Packet) {
+	if len(top.routers) == 0 || rapid.IntRange(0, 2).Draw(r, "routed") == 0 {
+		return
+	}
+	router := rapid.SampledFrom(top.routers).Draw(r, "router")
+	for _, i := range router.Interfaces {
+		if i.Network == from.Network {
+			p.EthDst = i.MAC
+		}
+	}
+	switch rapid.IntRange(0, 9).Draw(r, "how") {
+	case 0:
+		p.TTL = 1
+	case 1:
+		if p.Type == trace.IPv4 {
+			p.Dst = netip.MustParseAddr("192.0.2.9")
+		}
+	case 2:
+		if i := rapid.SampledFrom(append(router.Interfaces, state.RouterInterface{})).Draw(r, "own"); len(i.Addresses) > 0 && p.Type == trace.IPv4 {
+			p.Dst = i.Addresses[0].Addr()
+		}
+	case 3:
+		if p.Type == trace.IPv4 {
+			p.Dst = netip.MustParseAddr("224.0.0.5")
+		}
+	}
 }
 
 // odd makes a packet of another kind, now and then.

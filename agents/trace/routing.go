@@ -13,21 +13,25 @@ type hop struct {
 	next    netip.Addr
 	dest    netip.Prefix
 	gateway bool
-	drop    bool
+	drop    string // why nothing goes there
 }
 
 // route is a router's work.
-func (w *walk) route(r *state.Router, in *state.RouterInterface) {
+func (w *walk) route(r *state.Router) {
 	if w.refused(r) {
 		return
 	}
 	hops := lookup(r, w.p.Dst)
-	if len(hops) == 0 || hops[0].drop {
+	if len(hops) == 0 {
 		w.step("route", r.Ref(), Fields{"ip_dst"}, "router %s has no route to %s", r.ID, w.p.Dst)
 		w.drop("no-route")
 		return
 	}
-	_ = in
+	if hops[0].drop != "" {
+		w.rule("route", r.Ref(), hops[0].dest.String(), Fields{"ip_dst"}, "router %s: %s", r.ID, hops[0].drop)
+		w.drop(hops[0].drop)
+		return
+	}
 	w.onward(r, hops[0])
 }
 
@@ -36,13 +40,7 @@ func (w *walk) refused(r *state.Router) bool {
 	p := &w.p
 	switch {
 	case w.ownedBy(r, p.Dst):
-		if p.Type == IPv4 && p.Proto == ICMP && p.ICMPType == 8 || p.Type == IPv6 && p.Proto == ICMPv6 && p.ICMPType == 128 {
-			w.step("router-in", r.Ref(), Fields{"ip_dst", "icmp_type"}, "router %s answers", r.ID)
-			w.r.end(End{Verdict: Answered, Host: w.at})
-		} else {
-			w.step("router-in", r.Ref(), Fields{"ip_dst"}, "router %s itself serves nothing", r.ID)
-			w.served("unreachable")
-		}
+		w.ownRouter(r)
 		return true
 	case p.Dst.IsMulticast(), p.Dst.IsLinkLocalUnicast(), p.Src.IsLinkLocalUnicast(), p.Src.IsUnspecified(), p.Src.IsLoopback(), p.Dst.IsLoopback(), p.Src.IsMulticast():
 		w.step("router-in", r.Ref(), Fields{"ip_src", "ip_dst"}, "what no router passes on")
@@ -54,6 +52,22 @@ func (w *walk) refused(r *state.Router) bool {
 		return true
 	}
 	return false
+}
+
+// ownRouter is what a router does with what is for itself.
+func (w *walk) ownRouter(r *state.Router) {
+	p := &w.p
+	switch {
+	case p.Type == IPv4 && p.Proto == ICMP && p.ICMPType == 8 || p.Type == IPv6 && p.Proto == ICMPv6 && p.ICMPType == 128:
+		w.step("router-in", r.Ref(), Fields{"ip_dst", "icmp_type"}, "router %s answers", r.ID)
+		w.r.end(End{Verdict: Answered, Host: w.at})
+	case p.Proto == TCP || p.Proto == UDP:
+		w.step("router-in", r.Ref(), Fields{"ip_dst", "ip_proto"}, "router %s itself has no such port", r.ID)
+		w.served("unreachable")
+	default:
+		w.step("router-in", r.Ref(), Fields{"ip_dst"}, "router %s itself serves nothing", r.ID)
+		w.drop("to-router")
+	}
 }
 
 func (w *walk) ownedBy(r *state.Router, a netip.Addr) bool {
@@ -112,12 +126,13 @@ func lookup(r *state.Router, dst netip.Addr) []hop {
 				hops = append(hops, h)
 			}
 		}
-		if len(s.NextHops) == 0 {
-			hops = []hop{{drop: true, dest: s.Destination}}
+		switch {
+		case len(s.NextHops) == 0:
+			hops = []hop{{drop: "blackhole", dest: s.Destination}}
+		case len(hops) == 0:
+			hops = []hop{{drop: "no-next-hop", dest: s.Destination}}
 		}
-		if len(hops) > 0 {
-			offer(s.Destination, false, hops...)
-		}
+		offer(s.Destination, false, hops...)
 	}
 	if g := r.Gateway; g != nil {
 		var v4, v6 []hop
@@ -145,14 +160,14 @@ func lookup(r *state.Router, dst netip.Addr) []hop {
 func towards(r *state.Router, next netip.Addr) (hop, bool) {
 	for _, i := range r.Interfaces {
 		for _, a := range i.Addresses {
-			if a.Masked().Contains(next) {
+			if a.Masked().Contains(next) && a.Addr() != next {
 				return hop{network: i.Network, mac: i.MAC, next: next}, true
 			}
 		}
 	}
 	if g := r.Gateway; g != nil {
 		for _, a := range g.Addresses {
-			if a.Masked().Contains(next) {
+			if a.Masked().Contains(next) && a.Addr() != next {
 				return hop{network: g.Network, mac: g.MAC, next: next, gateway: true}, true
 			}
 		}
@@ -193,7 +208,7 @@ func (w *walk) onward(r *state.Router, h hop) {
 		}
 		w.step("neighbor", next.Ref(), Fields{"ip_dst"}, "%s is router %s", h.next, next.ID)
 		w.p.EthDst = nic.MAC
-		w.route(next, nic)
+		w.route(next)
 		return
 	}
 	w.step("neighbor", out.Ref(), Fields{"ip_dst"}, "nobody in network %s is known to have %s", out.ID, h.next)

@@ -10,9 +10,9 @@ func (w *walk) enter() {
 		w.flood()
 		return
 	}
-	if r, i := w.routerAt(); r != nil && (w.p.Type == IPv4 || w.p.Type == IPv6) {
+	if r := w.routerAt(); r != nil && (w.p.Type == IPv4 || w.p.Type == IPv6) {
 		w.step("router-mac", r.Ref(), Fields{"eth_dst"}, "to router %s", r.ID)
-		w.route(r, i)
+		w.route(r)
 		return
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: w.net.ID}) {
@@ -32,18 +32,18 @@ func (w *walk) enter() {
 }
 
 // routerAt is the router whose Ethernet address in the network the packet is for.
-func (w *walk) routerAt() (*state.Router, *state.RouterInterface) {
+func (w *walk) routerAt() *state.Router {
 	for _, r := range state.All[*state.Router](w.v, state.Index{List: state.ListRoutersOfNetwork, ID: w.net.ID}) {
 		if r.Down {
 			continue
 		}
 		for i := range r.Interfaces {
 			if r.Interfaces[i].Network == w.net.ID && r.Interfaces[i].MAC == w.p.EthDst {
-				return r, &r.Interfaces[i]
+				return r
 			}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // flood is a copy for each port of the network but the sender.
