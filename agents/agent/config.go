@@ -36,6 +36,8 @@ type Config struct {
 	TunnelAddress netip.Addr
 	// PuntRate is how many packets of each port may go to the agent in a second; 0: no limit.
 	PuntRate uint32
+	// OpRate is how many packets of each kind that routers have for the agent (errors to answer, next hops to find) may go to it in a second; 0: no limit.
+	OpRate uint32
 	// AuditInterval is how often all of the switch is compared with what it should be, beside being told of each change; 0: never.
 	AuditInterval time.Duration
 	// Metadata is the site's metadata service; without an upstream guests get no metadata.
@@ -50,7 +52,7 @@ func Default() Config {
 	return Config{
 		Bridge: "br-int", DatapathType: "system", OVSDB: "unix:/var/run/openvswitch/db.sock",
 		RunDir: "/run/headwater-agent", StateDir: "/var/lib/headwater-agent",
-		PuntRate: 100, AuditInterval: time.Hour,
+		PuntRate: 100, OpRate: 1000, AuditInterval: time.Hour,
 	}
 }
 

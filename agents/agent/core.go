@@ -81,7 +81,7 @@ type plugging struct {
 }
 
 func newCore(cfg Config, now func() time.Time) *core {
-	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate}),
+	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate}),
 		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{},
 		learned: map[state.Ref]struct{}{}}
 }
@@ -231,11 +231,11 @@ func (c *core) recall() {
 			}
 		}
 	}
-	for router, pair := range zonesIn(c.mirror.ids) {
+	for owner, pair := range zonesIn(c.mirror.ids) {
 		var snat, dnat uint16
 		if _, err := fmt.Sscanf(pair, "%d,%d", &snat, &dnat); err == nil {
-			c.zones.keep("snat "+router, snat)
-			c.zones.keep("dnat "+router, dnat)
+			c.zones.keep("snat "+owner, snat)
+			c.zones.keep("dnat "+owner, dnat)
 		}
 	}
 }
@@ -247,10 +247,9 @@ func (t *touched) add(c *core, changes []state.Change) {
 		case state.KindPort:
 			t.guests[ch.Ref.ID] = struct{}{}
 		case state.KindRouter:
-			if t.routers == nil {
-				t.routers = map[string]struct{}{}
-			}
-			t.routers[ch.Ref.ID] = struct{}{}
+			t.zone(ch.Ref.ID)
+		case state.KindNetwork:
+			t.zone(state.NetworkZone(ch.Ref.ID))
 		case state.KindHost:
 			t.wiring = true
 		}
@@ -302,7 +301,7 @@ func (c *core) locals(t touched) (set []state.Object, gone []state.Ref) {
 		}
 		put(plug, plug.Ref(), func(o state.Object) bool { return *o.(*state.Plug) == *plug }) //nolint:errcheck,forcetypeassert // by its kind
 	}
-	for _, id := range slices.Sorted(maps.Keys(t.routers)) {
+	for _, id := range slices.Sorted(maps.Keys(t.zones)) {
 		zone := c.zone(id)
 		if zone == nil {
 			c.release("snat " + id)
@@ -404,16 +403,26 @@ func (c *core) release(owner string) {
 	}
 }
 
-// zone are the zones of a router: those with a gateway need two.
+// zone are the zones of a router, where it has a gateway, or of an external network.
 func (c *core) zone(id string) *state.Zone {
 	var router *state.Router
-	c.store.Read(func(v *state.View) { router = state.Find[*state.Router](v, id) })
-	if router == nil || router.Gateway == nil {
+	var network *state.Network
+	c.store.Read(func(v *state.View) {
+		if name, ok := strings.CutPrefix(id, state.NetworkZone("")); ok {
+			network = state.Find[*state.Network](v, name)
+		} else {
+			router = state.Find[*state.Router](v, id)
+		}
+	})
+	if (router == nil || router.Gateway == nil) && (network == nil || !network.External) {
 		return nil
 	}
 	snat, fresh := c.zones.take("snat " + id)
 	if fresh {
 		c.flush = append(c.flush, snat)
+	}
+	if network != nil {
+		return &state.Zone{ID: id, Snat: snat}
 	}
 	dnat, fresh := c.zones.take("dnat " + id)
 	if fresh {

@@ -31,9 +31,16 @@ func newMirror(bridge string) *mirror {
 
 // touched is what a change of the database may have changed for the agent.
 type touched struct {
-	guests  map[string]struct{} // iface-ids
-	routers map[string]struct{}
-	wiring  bool // bridges, and the agent's own ports
+	guests map[string]struct{} // iface-ids
+	zones  map[string]struct{} // ids of state.Zone
+	wiring bool                // bridges, and the agent's own ports
+}
+
+func (t *touched) zone(id string) {
+	if t.zones == nil {
+		t.zones = map[string]struct{}{}
+	}
+	t.zones[id] = struct{}{}
 }
 
 // update takes changes in, and says what they touch.

@@ -72,7 +72,7 @@ func (e *exit) addresses(x *emitter) {
 	if e.own = own; len(own) > 0 || len(shared) == 0 {
 		return
 	}
-	if zone := get[*state.Zone](x, e.network.ID); zone != nil && zone.Snat != 0 {
+	if zone := get[*state.Zone](x, state.NetworkZone(e.network.ID)); zone != nil && zone.Snat != 0 {
 		e.own, e.shared = shared, zone.Snat
 	}
 }

@@ -159,7 +159,7 @@ func (w world) neighbor() state.Object {
 
 func (w world) zone() state.Object {
 	n := w.number("zone", 3)
-	return &state.Zone{ID: []string{"r0", "r1", "n2"}[n], Snat: uint16(100 + 2*n), Dnat: uint16(101 + 2*n)} //nolint:gosec // small
+	return &state.Zone{ID: []string{"r0", "r1", state.NetworkZone("n2")}[n], Snat: uint16(100 + 2*n), Dnat: uint16(101 + 2*n)} //nolint:gosec // small
 }
 
 func (w world) down() state.Object { return &state.Down{ID: fmt.Sprint("h", w.number("dead", 3)+1)} }

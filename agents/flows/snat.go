@@ -39,7 +39,7 @@ func compileAddress(x *emitter, id string) {
 		s.block(b)
 	}
 	s.errors(id)
-	zone := get[*state.Zone](x, network.ID)
+	zone := get[*state.Zone](x, state.NetworkZone(network.ID))
 	if zone != nil && zone.Snat != 0 && slices.ContainsFunc(blocks, func(b *state.SnatAddress) bool { return b.Router == "" && b.Host == x.c.cfg.Host }) {
 		in := dest(inNetwork(network.Key).Part(openflow.Metadata, MetaRouterFrom, MetaRouterBits, 0), host(first.Address))
 		x.flow(first.Ref(), TNatIn, PNormal, in, apply(raise(FlagNatted), natKnown(zone.Snat, TNatBack)))

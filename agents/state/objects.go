@@ -302,12 +302,15 @@ type Tunnel struct {
 // TunnelID is the id of the Tunnel that reaches an end.
 func TunnelID(e Encap, port uint16) string { return e.String() + "/" + itoa(port) }
 
-// Zone are the connection tracking zones of a router, or of an external network, on this host. Its id is theirs.
+// Zone are the connection tracking zones of a router, or of an external network, on this host. Its id is the router's, or NetworkZone of the network's.
 type Zone struct {
 	ID   string
 	Snat uint16 // of connections that begin inside; of a network: of those whose address several routers share
 	Dnat uint16 // of floating IPs; unused of a network
 }
+
+// NetworkZone is the id of an external network's Zone.
+func NetworkZone(network string) string { return "network:" + network }
 
 // Down says that a host is known to be dead. Its id is the host's.
 type Down struct {

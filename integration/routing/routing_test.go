@@ -53,7 +53,7 @@ func newScene(t *testing.T) *scene {
 	outer := state.MACOf(hosts.MACOf(s.out.Name + s.out.Segments[0].Device()))
 	s.set(s.knows("ext", "203.0.113.1", outer), s.knows("ext", "2001:db8:113::1", outer))
 	for name := range s.members {
-		s.at(name, &state.Zone{ID: "r1", Snat: 1001, Dnat: 1002}, &state.Zone{ID: "r2", Snat: 1003, Dnat: 1004}, &state.Zone{ID: "ext", Snat: 1005})
+		s.at(name, &state.Zone{ID: "r1", Snat: 1001, Dnat: 1002}, &state.Zone{ID: "r2", Snat: 1003, Dnat: 1004}, &state.Zone{ID: state.NetworkZone("ext"), Snat: 1005})
 	}
 	s.a = s.vm("a", "s1h1", "red", "10.0.1.11/24", "2001:db8:1::11/64")
 	s.b = s.vm("b", "s1h2", "blue", "10.0.2.12/24", "2001:db8:2::12/64")
