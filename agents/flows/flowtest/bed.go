@@ -85,6 +85,9 @@ func (h *Host) start(i, n int) {
 	g.Go(func() error { _ = conn.Run(h.t.Context()); return nil })
 	h.t.Cleanup(func() { _ = conn.Close(); _ = g.Wait() })
 	h.Conn = conn
+	if err := conn.SendAll(h.t.Context(), []openflow.Message{flows.SwitchConfig()}); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // Reset takes all flows and all of the state away, but for the hosts.
