@@ -81,7 +81,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 		return nil, err
 	}
 	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.apps.Handle, metrics: a.metrics, wake: make(chan struct{}, 1),
-		audit: make(chan chan<- answer), carried: a.carried}
+		audit: make(chan chan<- answer), again: make(chan chan<- error), carried: a.carried}
 	return a, nil
 }
 

@@ -17,6 +17,7 @@ const (
 	alarmBridge    = "bridge-missing"
 	alarmTunnel    = "tunnel-error"
 	alarmSwitch    = "switch-unreachable"
+	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"
 	alarmDisk      = "state-dir"
 )

@@ -67,6 +67,7 @@ func (a *Agent) routes() http.Handler {
 	get("GET /v1/debug", a.debugView)
 	get("POST /v1/plan", a.planView)
 	get("POST /v1/trace", a.traceView)
+	get("POST /v1/reissue", a.reissueView)
 	if g, ok := a.registry.(prometheus.Gatherer); ok {
 		m.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
 	}
@@ -174,4 +175,23 @@ func (a *Agent) planView(r *http.Request) (any, error) {
 		return nil, fault.Wrap(fault.BadRequest, "", err)
 	}
 	return a.plan(r.Context(), r.FormValue("name"), raw)
+}
+
+// reissueView sends all flows again.
+func (a *Agent) reissueView(r *http.Request) (any, error) {
+	asked := make(chan error, 1)
+	select {
+	case a.switcher.again <- asked:
+	case <-r.Context().Done():
+		return nil, fault.New(fault.Unavailable, "", "no connection to the switch")
+	}
+	select {
+	case err := <-asked:
+		if err != nil {
+			return nil, err
+		}
+		return a.statusView(r)
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 }

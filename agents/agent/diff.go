@@ -13,11 +13,37 @@ type work struct {
 	first  []openflow.Message // what must be there before, and cannot ride in a bundle
 	bundle []openflow.Message // at once
 	last   []openflow.Message // what may go afterwards
+	whole  bool               // the bundle must not be cut
 
 	gen    uint64
 	epoch  uint16
 	meters []uint32 // made
 	gone   []uint32 // meters that went
+}
+
+// A switch in user space forwards nothing while it carries a bundle out, some 10 us for each flow. Up to wholeUpTo flows that is less than what
+// its devices' queues hold; what is more goes in pieces.
+const (
+	wholeUpTo = 20_000
+	pieceOf   = 4_000
+)
+
+// bundles are the bundle, or its pieces: first what is made, from the last table to the first, so that no packet comes into a table that
+// is not there yet; then what goes, from the first to the last, so that none goes on into one that is not there any more.
+func (w *work) bundles() [][]openflow.Message {
+	if w.whole || len(w.bundle) <= wholeUpTo {
+		return [][]openflow.Message{w.bundle}
+	}
+	var made, gone []openflow.Message
+	for _, m := range w.bundle {
+		if f, ok := m.(*openflow.RawFlow); ok && f.Command == openflow.FlowDeleteStrict {
+			gone = append(gone, m)
+		} else {
+			made = append(made, m)
+		}
+	}
+	slices.Reverse(gone)
+	return append(slices.Collect(slices.Chunk(made, pieceOf)), slices.Collect(slices.Chunk(gone, pieceOf))...)
 }
 
 func (w *work) empty() bool { return len(w.first)+len(w.bundle)+len(w.last) == 0 }
@@ -111,10 +137,10 @@ func (h *carried) canary() canaryState {
 
 // refill says how a switch is to be brought to the program: by the difference in the epoch that it has, or, where its canary is missing or tells
 // another layout of the tables, by all flows in a new epoch; what is of the old one goes in the same bundle. recorded is the epoch that the
-// database remembers, of flows that may be gone.
-func refill(p *flows.Compiler, h *carried, recorded uint16) *work {
+// database remembers, of flows that may be gone; with anew all are sent whatever the switch has.
+func refill(p *flows.Compiler, h *carried, recorded uint16, anew bool) *work {
 	c := h.canary()
-	if c.found && c.layout == flows.Layout && c.epoch != 0 {
+	if !anew && c.found && c.layout == flows.Layout && c.epoch != 0 {
 		return compare(p, h, c.epoch).messages(p, h, c.epoch)
 	}
 	epoch := max(recorded, c.epoch) + 1
@@ -126,7 +152,12 @@ func refill(p *flows.Compiler, h *carried, recorded uint16) *work {
 	if epoch == 0 {
 		epoch = 1
 	}
-	w := compare(p, h, epoch).messages(p, h, epoch)
+	d := compare(p, h, epoch)
+	if c.found {
+		d.stale = slices.DeleteFunc(d.stale, func(k flows.FlowKey) bool { return h.flows[k].Cookie.Epoch() == c.epoch })
+	}
+	w := d.messages(p, h, epoch)
+	w.whole = c.found && c.layout != flows.Layout // flows of two layouts must not meet
 	if c.found {
 		old := openflow.NewFlowMod(openflow.FlowDelete)
 		old.Table, old.Cookie, old.CookieMask = openflow.AllTables, uint64(c.epoch)<<48, flows.EpochMask

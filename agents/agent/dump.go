@@ -36,16 +36,7 @@ func layoutOf(f flows.Flow) uint32 { return uint32(f.Cookie) } //nolint:gosec //
 // read reads all that a switch carries out.
 func read(ctx context.Context, conn *openflow.Conn) (*carried, error) {
 	h := &carried{flows: map[flows.FlowKey]flows.Flow{}, groups: map[uint32]string{}, meters: map[uint32]flows.Meter{}}
-	err := conn.EachFlow(ctx, openflow.EveryFlow(), func(f *openflow.FlowView) error {
-		if f.Idle != 0 || f.Hard != 0 {
-			h.learned++
-			return nil
-		}
-		h.flows[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: string(f.Match)}] = flows.Flow{
-			Cookie: flows.Cookie(f.Cookie), Instructions: unique.Make(string(f.Instructions)).Value()} // many flows do the same
-		return nil
-	})
-	if err != nil {
+	if err := h.readFlows(ctx, conn); err != nil {
 		return nil, fmt.Errorf("dump flows: %w", err)
 	}
 	bodies, err := conn.Multipart(ctx, openflow.PartGroupDesc, &openflow.GroupDescRequest{})
@@ -66,6 +57,44 @@ func read(ctx context.Context, conn *openflow.Conn) (*carried, error) {
 		}
 	}
 	return h, nil
+}
+
+// readFlows reads the flows in pieces of some thousands: a switch in user space forwards nothing while it writes one.
+func (h *carried) readFlows(ctx context.Context, conn *openflow.Conn) error {
+	bodies, err := conn.Multipart(ctx, openflow.PartTable, nil)
+	if err != nil {
+		return err
+	}
+	for _, body := range bodies {
+		for _, t := range body.(*openflow.TableStatsList).Tables { //nolint:errcheck,forcetypeassert // what such a request is answered with
+			if t.Active == 0 {
+				continue
+			}
+			// The lowest bits of cookies are those of a hash.
+			parts := uint64(1)
+			for uint64(t.Active)/parts > pieceOf {
+				parts *= 2
+			}
+			for part := range parts {
+				r := openflow.EveryFlow()
+				r.Table, r.Cookie, r.CookieMask = t.Table, part, parts-1
+				if err := conn.EachFlow(ctx, r, h.add); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (h *carried) add(f *openflow.FlowView) error {
+	if f.Idle != 0 || f.Hard != 0 {
+		h.learned++
+		return nil
+	}
+	h.flows[flows.FlowKey{Table: flows.Table(f.Table), Priority: f.Priority, Match: string(f.Match)}] = flows.Flow{
+		Cookie: flows.Cookie(f.Cookie), Instructions: unique.Make(string(f.Instructions)).Value()} // many flows do the same
+	return nil
 }
 
 // groupKey is a group as bytes: two groups are the same if their keys are.

@@ -20,10 +20,10 @@ func (c *core) alarm(on bool, code, object, format string, args ...any) {
 }
 
 // refill is what brings a switch to the program, which was not told of it before.
-func (c *core) refill(have *carried) *work {
+func (c *core) refill(have *carried, anew bool) *work {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := refill(c.compiler, have, c.mirror.epoch())
+	w := refill(c.compiler, have, max(c.mirror.epoch(), c.epoch), anew)
 	c.hand(w)
 	return w
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
+	"github.com/headwater-cloud/headwater/sites/fault"
 )
 
 // switcher keeps a connection to the bridge and has it carry out what the core says.
@@ -24,7 +25,8 @@ type switcher struct {
 	packetIn func(openflow.Message) bool
 	metrics  *metrics
 	wake     chan struct{}      // the program has changed, or something is to be mended
-	audit    chan chan<- answer // who wants the switch compared now
+	audit    chan chan<- answer // who wants the switch read now
+	again    chan chan<- error  // who wants all flows sent again
 	carried  func()             // a generation was carried out
 
 	mu   sync.Mutex // guards the field below
@@ -41,7 +43,7 @@ type answer struct {
 func (s *switcher) setup(ctx context.Context, conn *openflow.Conn) error {
 	const allPackets, portChanges = 1<<6 - 1, 1<<3 - 1
 	return conn.SendAll(ctx, []openflow.Message{
-		flows.SwitchConfig(),
+		&openflow.SetConfig{SwitchConfig: openflow.SwitchConfig{MissSendLen: 0xffff}},
 		&openflow.SetPacketInFormat{Format: openflow.FormatPacketIn2},
 		&openflow.SetAsync{Async: openflow.Async{PacketIn: [2]uint32{allPackets, 0}, PortStatus: [2]uint32{portChanges, 0}}},
 		&openflow.SetAsync2{Masks: []openflow.AsyncMask{{Kind: openflow.AsyncForward, Mask: 3}}}, // groups and meters of other controllers
@@ -141,8 +143,28 @@ func (n *session) serve(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+		case asked := <-n.again:
+			err := n.reissue(ctx)
+			asked <- err
+			if err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// reissue sends all flows again, in a new epoch, and takes those of the old one away in the same bundle.
+func (n *session) reissue(ctx context.Context) error {
+	if !n.filled {
+		return fault.New(fault.Unavailable, "", "not all is known yet that the flows depend on")
+	}
+	have, err := read(ctx, n.conn)
+	if err != nil {
+		return err
+	}
+	w := n.core.refill(have, true)
+	n.epoch = w.epoch
+	return n.do(ctx, w)
 }
 
 // step brings the switch to where the core is.
@@ -184,7 +206,7 @@ func (n *session) fill(ctx context.Context) error {
 		n.meters[id] = true
 	}
 	found := len(have.flows)
-	w := n.core.refill(have)
+	w := n.core.refill(have, false)
 	n.epoch, n.filled = w.epoch, true
 	if err := n.do(ctx, w); err != nil {
 		return err
@@ -221,12 +243,8 @@ func (n *session) do(ctx context.Context, w *work) error {
 			return err
 		}
 	}
-	for bundle := w.bundle; len(bundle) > 0; {
-		err := n.conn.Bundle(ctx, bundle)
-		if err == nil {
-			break
-		}
-		if bundle, err = n.without(ctx, bundle, err); err != nil {
+	for _, bundle := range w.bundles() {
+		if err := n.commit(ctx, bundle); err != nil {
 			return err
 		}
 	}
@@ -247,6 +265,20 @@ func (n *session) do(ctx context.Context, w *work) error {
 	}
 	n.core.carried(w.gen, w.epoch)
 	n.switcher.carried()
+	return nil
+}
+
+// commit has the switch do all of a bundle that it does not refuse.
+func (n *session) commit(ctx context.Context, bundle []openflow.Message) error {
+	for len(bundle) > 0 {
+		err := n.conn.Bundle(ctx, bundle)
+		if err == nil {
+			return nil
+		}
+		if bundle, err = n.without(ctx, bundle, err); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/agents/ovsdb"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -14,13 +15,14 @@ import (
 
 // wants is what the bridge should have beside guests.
 type wants struct {
+	known   bool                         // the desired state; before, no tunnel is made or removed
 	tunnels map[string]map[string]string // options, by state.TunnelID
 	uplinks map[string]string            // bridges by physical network
 }
 
 // wants reads from the desired state which kinds of tunnels there are to be: those by which this host and some other reach each other.
 func (c *core) wants() wants {
-	w := wants{map[string]map[string]string{}, c.cfg.BridgeMappings}
+	w := wants{c.known, map[string]map[string]string{}, c.cfg.BridgeMappings}
 	c.store.Read(func(v *state.View) {
 		self := state.Find[*state.Host](v, c.cfg.Host)
 		if self == nil {
@@ -79,7 +81,9 @@ func wire(v *ovsdb.View, cfg Config, w wants) (ops []ovsdb.Op, problems []proble
 	}
 	ops = mendBridge(br)
 	have := interfacesOf(v)
-	ops = append(ops, wireTunnels(br, have, w)...)
+	if w.known {
+		ops = append(ops, wireTunnels(br, have, w)...)
+	}
 	more, problems := wireUplinks(br, bridges, have, w)
 	return append(ops, more...), problems
 }
@@ -145,12 +149,12 @@ func wireTunnels(br bridgeRow, have []wired, w wants) (ops []ovsdb.Op) {
 	there := map[string]bool{}
 	for _, h := range have {
 		id := h.ExternalIDs[keyTunnel]
-		if id == "" {
+		if id == "" || h.bridge != br.ID {
 			continue
 		}
 		options, wanted := w.tunnels[id]
 		switch {
-		case !wanted || h.bridge != br.ID || there[id]:
+		case !wanted || there[id]:
 			ops = append(ops, ovsdb.PortDeleteOps(h.bridge, h.port)...)
 			continue
 		case !maps.Equal(options, h.Options):
@@ -161,7 +165,7 @@ func wireTunnels(br bridgeRow, have []wired, w wants) (ops []ovsdb.Op) {
 	for _, id := range slices.Sorted(maps.Keys(w.tunnels)) {
 		if !there[id] {
 			t := tunnelOf(id, 0)
-			ops = append(ops, addPort(len(ops), br.ID, ownName("hwt", id), ovsdb.Values{"type": t.Encap.String(), "options": w.tunnels[id],
+			ops = append(ops, addPort(br.ID, ownName("hwt", id), ovsdb.Values{"type": t.Encap.String(), "options": w.tunnels[id],
 				"external_ids": map[string]string{keyTunnel: id}})...)
 		}
 	}
@@ -197,7 +201,7 @@ func wireUplinks(br bridgeRow, bridges map[string]bridgeRow, have []wired, w wan
 			name, peer string
 		}{{br.ID, inner, outside}, {outer.ID, outside, inner}} {
 			if !there[end.name] {
-				ops = append(ops, addPort(len(ops), end.bridge, end.name, ovsdb.Values{"type": "patch", "options": map[string]string{"peer": end.peer},
+				ops = append(ops, addPort(end.bridge, end.name, ovsdb.Values{"type": "patch", "options": map[string]string{"peer": end.peer},
 					"external_ids": map[string]string{keyUplink: network}})...)
 			}
 		}
@@ -206,8 +210,9 @@ func wireUplinks(br bridgeRow, bridges map[string]bridgeRow, have []wired, w wan
 }
 
 // addPort is ovsdb.PortOps, with names of rows that are unlike those of others in the transaction.
-func addPort(n int, bridge ovsdb.UUID, name string, row ovsdb.Values) []ovsdb.Op {
-	i, p := ovsdb.NamedUUID("i"+strconv.Itoa(n)), ovsdb.NamedUUID("p"+strconv.Itoa(n))
+func addPort(bridge ovsdb.UUID, name string, row ovsdb.Values) []ovsdb.Op {
+	id := strings.ReplaceAll(name, "-", "_")
+	i, p := ovsdb.NamedUUID("i_"+id), ovsdb.NamedUUID("p_"+id)
 	row["name"] = name
 	return []ovsdb.Op{
 		ovsdb.Insert("Interface", i, row),

@@ -24,16 +24,19 @@ type writer struct {
 
 // Run writes what is to be written until ctx ends. One transaction takes all that has added up since the one before.
 func (w *writer) Run(ctx context.Context) error {
-	restored := uint16(0)
+	restored, said := uint16(0), ""
 	for {
 		again, err := w.step(ctx, &restored)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it ended because it was to end
 		}
 		var retry <-chan time.Time
+		w.core.alarm(err != nil, alarmDatabase, w.cfg.Bridge, "%v", err)
 		if err != nil {
-			w.log.WarnContext(ctx, "switch's database was not written", "bridge", w.cfg.Bridge, "err", err)
-			retry = time.After(time.Second)
+			if err.Error() != said {
+				w.log.WarnContext(ctx, "switch's database was not written", "bridge", w.cfg.Bridge, "err", err)
+			}
+			said, retry = err.Error(), time.After(time.Second)
 		} else if again {
 			continue
 		}

@@ -278,3 +278,13 @@ func (v *viewer) metricsCommand() *cobra.Command {
 		return v.get(c.Context(), "/metrics", nil, v.out)
 	}})
 }
+
+func (v *viewer) reissueCommand() *cobra.Command {
+	return v.flag(&cobra.Command{Use: "reissue", Short: "Send all flows to the switch again, without a gap", Args: argsOf(cobra.NoArgs),
+		Long: "Sends the whole program in a new epoch and takes what is of the old one away, in one bundle: no packet meets a part of it. There is no need to; it is\n" +
+			"for who wants to see that it does no harm.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var s agent.Status
+			return v.do(c.Context(), http.MethodPost, "/v1/reissue", nil, nil, &s)
+		}})
+}
