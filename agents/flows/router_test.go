@@ -127,3 +127,116 @@ func TestRouterAnswers(t *testing.T) {
 	l.expect("a port of the router's", sends(1, labLeg1, "udp", "nw_src=10.0.1.11,nw_dst=10.0.1.1,nw_ttl=64"), "userspace.*")
 	l.expect("an echo reply that nobody asked for", sends(1, labLeg1, "icmp", "nw_src=10.0.1.11,nw_dst=10.0.1.1,nw_ttl=64,icmp_type=0"), "drop")
 }
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.routed(func(r *state.Router) {
+		r.Routes = []state.StaticRoute{
+			{Destination: prefixes("10.8.0.0/16")[0], NextHops: addrs("10.0.2.12")},
+			{Destination: prefixes("10.8.1.0/24")[0]},
+			{Destination: prefixes("10.8.2.0/24")[0], NextHops: addrs("10.77.0.1")},
+			{Destination: prefixes("10.0.2.0/24")[0], NextHops: addrs("10.0.1.13")},
+			{Destination: prefixes("10.9.0.0/16")[0], NextHops: addrs("10.0.2.12", "10.0.2.13")},
+			{Destination: prefixes("2001:db8:9::/48")[0], NextHops: addrs("2001:db8:2::12")},
+		}
+	})
+	l.plug(1, "n1", "10.0.1.11 2001:db8:1::11", nil)
+	l.plug(2, "n2", "10.0.2.12 2001:db8:2::12", nil)
+	l.plug(3, "n2", "10.0.2.13", nil)
+	l.same()
+	v4 := func(dst string) string { return sends(1, labLeg1, "udp", "nw_src=10.0.1.11,nw_ttl=64,nw_dst="+dst) }
+	toP2 := changed(labLeg2, "fa:16:3e:00:00:02", 63) + "p2"
+	toP3 := changed(labLeg2, "fa:16:3e:00:00:03", 63) + "p3"
+	l.expect("by a next hop", v4("10.8.9.9"), toP2)
+	l.expect("IPv6 by a next hop", sends(1, labLeg1, "udp6", "ipv6_src=2001:db8:1::11,ipv6_dst=2001:db8:9::1,nw_ttl=64"), `set\(eth\(src=`+labLeg2+`,dst=fa:16:3e:00:00:02\)\),set\(ipv6\(hlimit=63\)\),p2`)
+	l.expect("the longer prefix: nowhere", v4("10.8.1.1"), "drop")
+	l.expect("a next hop that is in none of its networks does not fall back", v4("10.8.2.1"), "drop")
+	l.expect("a connected network is no static route", v4("10.0.2.13"), toP3)
+	l.expect("one of several", v4("10.9.0.1"), `hash\(sym_l4\(0\)\),recirc\(0x[0-9a-f]+\)`)
+	l.expect("outside", v4("192.0.2.80"), toOuter(labSelf))
+
+	l.routed(func(r *state.Router) {
+		r.Routes = []state.StaticRoute{{Destination: prefixes("0.0.0.0/0")[0], NextHops: addrs("10.0.2.12")}}
+	})
+	l.same()
+	l.expect("a static default goes before the gateway's", v4("192.0.2.80"), toP2)
+	l.expect("what is gone", v4("10.8.9.9"), toP2)
+}
+
+// Two tenants have the same addresses.
+func TestRoutersApart(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.routed(nil)
+	l.set(&state.Network{ID: "n3", Key: 17, MTU: 1450}, &state.Network{ID: "n4", Key: 18, MTU: 1450}, &state.Router{ID: "r2", Key: 6, Interfaces: []state.RouterInterface{
+		{Network: "n3", MAC: labMAC(0x103), Addresses: prefixes("10.0.1.1/24")}, {Network: "n4", MAC: labMAC(0x104), Addresses: prefixes("10.0.2.1/24")}}})
+	l.plug(1, "n1", "10.0.1.11", nil)
+	l.plug(2, "n2", "10.0.2.12", nil)
+	l.plug(3, "n3", "10.0.1.11", nil)
+	l.plug(4, "n4", "10.0.2.12", nil)
+	l.same()
+	l.expect("the one", sends(1, labLeg1, "udp", "nw_src=10.0.1.11,nw_dst=10.0.2.12,nw_ttl=64"), changed(labLeg2, "fa:16:3e:00:00:02", 63)+"p2")
+	l.expect("the other", sends(3, "fa:16:3e:00:01:03", "udp", "nw_src=10.0.1.11,nw_dst=10.0.2.12,nw_ttl=64"), changed("fa:16:3e:00:01:04", "fa:16:3e:00:00:04", 63)+"p4")
+	l.expect("the one through the other's router", sends(1, "fa:16:3e:00:01:03", "udp", "nw_src=10.0.1.11,nw_dst=10.0.2.12,nw_ttl=64"), "drop")
+}
+
+func TestMTU(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.routed(nil)
+	l.set(&state.Network{ID: "n2", Key: 8, MTU: 1400})
+	l.plug(1, "n1", "10.0.1.11", nil)
+	l.plug(2, "n2", "10.0.2.12", nil)
+	l.same()
+	l.expect("into the smaller", sends(1, labLeg1, "udp", "nw_src=10.0.1.11,nw_dst=10.0.2.12,nw_ttl=64"),
+		`set\(eth\(dst=fa:16:3e:00:00:02\)\),check_pkt_len\(size=1414,gt\(userspace.*\),le\(set\(eth\(src=`+labLeg2+`\)\),set\(ipv4\(ttl=63\)\),p2\)\)`)
+	l.expect("into the larger, unmeasured", sends(2, labLeg2, "udp", "nw_src=10.0.2.12,nw_dst=10.0.1.11,nw_ttl=64"), changed(labLeg1, "fa:16:3e:00:00:01", 63)+"p1")
+}
+
+// A router in a VLAN of the physical network, where machines live that nobody has told of.
+func TestRouterIntoVLAN(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	const leg3, machine = "fa:16:3e:00:01:03", "0c:00:00:00:00:02"
+	vlan := func(hosts ...string) {
+		l.routed(func(r *state.Router) {
+			r.Interfaces = append(r.Interfaces, state.RouterInterface{Network: "n3", MAC: labMAC(0x103), Addresses: prefixes("10.0.3.1/24")})
+			r.Gateway.Hosts = hosts
+		})
+	}
+	vlan("h2")
+	l.set(&state.Network{ID: "n3", Key: 17, MTU: 1500, Segment: state.VLAN, Physical: "physnet1", VLAN: 100})
+	l.plug(1, "n1", "10.0.1.11", nil)
+	l.plug(2, "n3", "10.0.3.12", nil)
+	l.set(l.port(3, "n3", "h2", "10.0.3.13", nil))
+	l.same()
+	v4 := func(dst string) string { return sends(1, labLeg1, "udp", "nw_src=10.0.1.11,nw_ttl=64,nw_dst="+dst) }
+	tagged := func(src, dst string) string {
+		return `set\(eth\(src=` + src + `,dst=` + dst + `\)\),set\(ipv4\(ttl=63\)\),push_vlan\(vid=100,pcp=0\),up0`
+	}
+	in := func(to, kind, more string) string {
+		return fmt.Sprintf("in_port=%d,%s,dl_vlan=100,dl_src=%s,dl_dst=%s,%s", labUplink, kind, machine, to, more)
+	}
+	asked := in("ff:ff:ff:ff:ff:ff", "arp", "arp_op=1,arp_spa=10.0.3.99,arp_tpa=10.0.3.1,arp_sha="+machine)
+	enters := in(leg3, "udp", "nw_src=10.0.3.99,nw_dst=10.0.1.11,nw_ttl=64")
+	l.expect("to a guest here", v4("10.0.3.12"), changed(leg3, "fa:16:3e:00:00:02", 63)+"p2")
+	l.expect("to a guest elsewhere, with the host's own address", v4("10.0.3.13"), tagged(labSelf, "fa:16:3e:00:00:03"))
+	l.expect("to a machine that is not known: the agent asks", v4("10.0.3.99"), "userspace.*")
+	l.set(&state.Neighbor{ID: "old", Network: "n3", Address: netip.MustParseAddr("10.0.3.99"), MAC: 0x0c0000000009, Epoch: 1},
+		&state.Neighbor{ID: "new", Network: "n3", Address: netip.MustParseAddr("10.0.3.99"), MAC: 0x0c0000000002, Epoch: 2},
+		&state.Neighbor{ID: "vip", Network: "n3", Address: netip.MustParseAddr("10.0.3.50"), MAC: labMAC(2), Port: "p2"})
+	l.same()
+	l.expect("to a machine, as the later word has it", v4("10.0.3.99"), tagged(labSelf, machine))
+	l.expect("to an address that a port has now", v4("10.0.3.50"), changed(leg3, "fa:16:3e:00:00:02", 63)+"p2")
+	l.expect("who is the router: its guest asks", sends(2, "ff:ff:ff:ff:ff:ff", "arp", "arp_op=1,arp_spa=10.0.3.12,arp_tpa=10.0.3.1,arp_sha=fa:16:3e:00:00:02"), `.*sip=10.0.3.1,.*,p2`)
+	l.expect("who is the router: a machine asks, and another host answers", asked, "pop_vlan,p2")
+	l.expect("for the router, and another host takes it", enters, "drop")
+	vlan("h1")
+	l.same()
+	l.expect("a machine asks the gateway's host", asked, `.*sip=10.0.3.1,.*,up0`)
+	l.expect("for the router, at the gateway's host", enters, `set\(eth\(dst=fa:16:3e:00:00:01\)\),pop_vlan,check_pkt_len\(size=1464,gt\(userspace.*\),le\(set\(eth\(src=`+labLeg1+`\)\),set\(ipv4\(ttl=63\)\),p1\)\)`)
+	l.expect("to a machine, from there", v4("10.0.3.99"), tagged(leg3, machine))
+	l.expect("what it says of itself is told", in("ff:ff:ff:ff:ff:ff", "arp", "arp_op=2,arp_spa=10.0.3.99,arp_tpa=10.0.3.99,arp_sha="+machine), `.*userspace.*p2`)
+	l.expect("what it answers to this host is the agent's", in(labSelf, "arp", "arp_op=2,arp_spa=10.0.3.98,arp_tpa=10.0.3.1,arp_sha="+machine), `(?:pop_vlan,)?userspace.*`)
+}
