@@ -127,16 +127,9 @@ func endOf(x *emitter, id string) (tunnelEnd, bool) {
 // endsOf are the tunnels to the hosts that have ports of a network, each once.
 func endsOf(x *emitter, network *state.Network) []tunnelEnd {
 	var out []tunnelEnd
-	seen := map[string]bool{}
-	for _, port := range all[*state.Port](x, state.ListPortsOfNetwork, network.ID) {
-		for _, h := range []string{port.Host, port.NextHost} {
-			if h == "" || seen[h] {
-				continue
-			}
-			seen[h] = true
-			if end, ok := endOf(x, h); ok {
-				out = append(out, end)
-			}
+	for _, h := range x.ids(state.ListHostsOfNetwork, network.ID) {
+		if end, ok := endOf(x, h); ok {
+			out = append(out, end)
 		}
 	}
 	return out

@@ -39,10 +39,17 @@ func TestStoreLists(t *testing.T) {
 	}
 	if got, want := changes[0].Touched(), []Index{
 		{ListPortsOfNetwork, "n1"}, {ListPortsOfNetwork, "n2"}, {ListPortsOnHost, OnHost("n1", "h1")}, {ListPortsOnHost, OnHost("n2", "h1")},
+		{ListHostsOfNetwork, "n1"}, {ListHostsOfNetwork, "n2"},
 	}; !slices.Equal(got, want) {
 		t.Errorf("touched %v, want %v", got, want)
 	}
 	s.Read(func(v *View) {
+		if got := v.IDs(Index{ListHostsOfNetwork, "n1"}); len(got) != 0 {
+			t.Errorf("hosts of n1: %v, want none", got)
+		}
+		if got := v.IDs(Index{ListHostsOfNetwork, "n2"}); !slices.Equal(got, []string{"h1"}) {
+			t.Errorf("hosts of n2: %v, want h1", got)
+		}
 		if got := v.IDs(Index{ListPortsOfNetwork, "n1"}); len(got) != 0 {
 			t.Errorf("ports of n1: %v, want none", got)
 		}

@@ -45,6 +45,7 @@ const (
 	ListNetworksOfPhysical             // physical network
 	ListHostsOfSite                    // site
 	ListPortsOfName                    // NameID of network and DNS name
+	ListHostsOfNetwork                 // network: hosts that have ports of it, now or after their migration
 )
 
 // OnHost is the id of a list of ports of a network on a host.
@@ -195,10 +196,7 @@ func (v *View) add(o Object) {
 	r := o.Ref()
 	v.objects[r] = o
 	for _, x := range indexesOf(o) {
-		if v.lists[x] == nil {
-			v.lists[x] = map[string]struct{}{}
-		}
-		v.lists[x][r.ID] = struct{}{}
+		v.enter(x, r.ID)
 	}
 	if k := keyed(o); k != 0 {
 		v.keys[keyOf{r.Kind, k}] = r.ID
@@ -209,14 +207,40 @@ func (v *View) remove(o Object) {
 	r := o.Ref()
 	delete(v.objects, r)
 	for _, x := range indexesOf(o) {
-		delete(v.lists[x], r.ID)
-		if len(v.lists[x]) == 0 {
-			delete(v.lists, x)
-		}
+		v.leave(x, r.ID)
 	}
 	if k := (keyOf{r.Kind, keyed(o)}); v.keys[k] == r.ID {
 		delete(v.keys, k)
 	}
+}
+
+func (v *View) enter(x Index, id string) {
+	if v.lists[x] == nil {
+		v.lists[x] = map[string]struct{}{}
+		if hosts, host := hostsOf(x); host != "" {
+			v.enter(hosts, host)
+		}
+	}
+	v.lists[x][id] = struct{}{}
+}
+
+func (v *View) leave(x Index, id string) {
+	if delete(v.lists[x], id); len(v.lists[x]) > 0 {
+		return
+	}
+	delete(v.lists, x)
+	if hosts, host := hostsOf(x); host != "" {
+		v.leave(hosts, host)
+	}
+}
+
+// hostsOf is the list of hosts that a list of a network's ports on a host puts that host into; no other list does.
+func hostsOf(x Index) (hosts Index, host string) {
+	if x.List != ListPortsOnHost {
+		return Index{}, ""
+	}
+	network, host, _ := strings.Cut(x.ID, "@")
+	return Index{ListHostsOfNetwork, network}, host
 }
 
 func keyed(o Object) uint32 {
@@ -328,7 +352,7 @@ func kindOf[T Object]() Kind {
 // KindOf is the kind of a type of objects.
 func KindOf[T Object]() Kind { return kindOf[T]() }
 
-// Touched are the lists whose members a change has changed.
+// Touched are the lists whose members a change has changed, or may have.
 func (c Change) Touched() []Index {
 	var old, now []Index
 	if c.Old != nil {
@@ -338,16 +362,19 @@ func (c Change) Touched() []Index {
 		now = indexesOf(c.New)
 	}
 	var out []Index
-	for _, x := range old {
-		if !slices.Contains(now, x) {
+	add := func(list, except []Index) {
+		for _, x := range list {
+			if slices.Contains(except, x) {
+				continue
+			}
 			out = append(out, x)
+			if hosts, host := hostsOf(x); host != "" && !slices.Contains(out, hosts) {
+				out = append(out, hosts)
+			}
 		}
 	}
-	for _, x := range now {
-		if !slices.Contains(old, x) {
-			out = append(out, x)
-		}
-	}
+	add(old, now)
+	add(now, old)
 	slices.SortFunc(out, func(a, b Index) int { return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.ID, b.ID)) })
 	return out
 }
