@@ -266,11 +266,12 @@ func settings(i int) Config {
 // running is a pool that runs.
 type running struct {
 	*Pool
-	t    *testing.T
-	at   netip.AddrPort
-	stop context.CancelCauseFunc
-	done sync.WaitGroup
-	err  error // of Run, once it is done
+	t     *testing.T
+	at    netip.AddrPort
+	stop  context.CancelCauseFunc
+	done  sync.WaitGroup
+	ended atomic.Bool
+	err   error // of Run, once it has ended
 }
 
 // start runs the i-th member; edit may be nil.
@@ -306,12 +307,24 @@ func (f *fabric) run(t *testing.T, cfg Config, edit func(*Pool)) *running {
 func (r *running) again() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.stop = cancel
-	r.done.Go(func() { r.err = r.Run(ctx) })
+	r.ended.Store(false)
+	r.done.Go(func() {
+		r.err = r.Run(ctx)
+		r.ended.Store(true)
+	})
 }
 
 // end has Run end and returns what it returned; cause may be nil.
 func (r *running) end(cause error) error {
 	r.stop(cause)
+	r.done.Wait()
+	return r.err
+}
+
+// failed waits until Run returns by itself, and returns what it returned.
+func (r *running) failed(t *testing.T, limit time.Duration) error {
+	t.Helper()
+	await(t, limit, "Run has returned", r.ended.Load)
 	r.done.Wait()
 	return r.err
 }

@@ -35,7 +35,7 @@ func figures(t *testing.T, f *fabric, n int) {
 	step(2 * time.Minute) // what spreads the news of the joins ends
 	memory := float64(heap()-before) / float64(n)
 
-	const span = 5 * time.Minute
+	const span = 6 * time.Minute // of 10, 100 and 1,000 members, each exchanges all it knows so many times in it: 12, 4 and 2
 	packets, streams := f.carried()
 	step(span)
 	p, s := f.carried()

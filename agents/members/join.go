@@ -2,9 +2,9 @@ package members
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +28,7 @@ const (
 
 // join has this member find the others, and find them again, until ctx ends.
 func (s *session) join(ctx context.Context) {
-	seeds := &seeds{pool: s.pool, at: map[string][]netip.AddrPort{}}
+	seeds := newSeeds(s.pool)
 	longest := s.pool.cfg.Rejoin
 	search, settle := firstRetry, firstSettle
 	for {
@@ -62,20 +62,25 @@ func (s *session) join(ctx context.Context) {
 }
 
 // search tries all that is known, and reports whether another member was found, or nobody is to be found: this member is its only seed.
+// Addresses do not wait for names.
 func (s *session) search(ctx context.Context, seeds *seeds, lost []netip.AddrPort) bool {
-	var targets []netip.AddrPort
-	all := true
-	for _, seed := range s.pool.cfg.Seeds {
-		found, ok := seeds.lookUp(ctx, seed)
-		targets, all = append(targets, found...), all && ok
+	var g errgroup.Group
+	var joined atomic.Bool
+	try := func(targets []netip.AddrPort) {
+		if len(targets) > 0 && s.joinAny(ctx, targets[:min(len(targets), attempts)]) {
+			joined.Store(true)
+		}
 	}
-	s.shuffle(targets) // so that not everybody begins with the same one
+	known := seeds.addresses()
+	s.shuffle(known) // so that not everybody begins with the same one
 	s.shuffle(lost)
-	targets = append(targets, lost...)
-	if len(targets) == 0 {
-		return all
-	}
-	return s.joinAny(ctx, targets[:min(len(targets), attempts)])
+	known = append(known, lost...)
+	g.Go(func() error { try(known); return nil })
+	found, all := seeds.lookUpAll(ctx)
+	s.shuffle(found)
+	try(found)
+	_ = g.Wait() // it returns no error
+	return joined.Load() || all && len(known)+len(found) == 0
 }
 
 // pick is a number from 0 to n-1.
@@ -122,7 +127,7 @@ func (s *session) standing(seeds *seeds) standing {
 func (s *session) another(ctx context.Context, seeds *seeds, st standing) []netip.AddrPort {
 	var targets []netip.AddrPort
 	if missing := seeds.missing(); len(missing) > 0 {
-		targets, _ = seeds.lookUp(ctx, missing[s.pick(len(missing))])
+		targets = seeds.lookUp(ctx, missing[s.pick(len(missing))])
 	}
 	return append(targets, st.others[s.pick(len(st.others))])
 }
@@ -138,33 +143,33 @@ func (s *session) draw(ctx context.Context, seeds *seeds, st standing) ([]netip.
 	if i < len(st.lost) {
 		return st.lost[i : i+1], true
 	}
-	return seeds.lookUp(ctx, missing[i-len(st.lost)])
+	found := seeds.lookUp(ctx, missing[i-len(st.lost)])
+	return found, len(found) > 0
 }
 
-// joinAny exchanges all that is known with the first of some addresses that answers, and reports whether one did.
+// joinAny exchanges all that is known with the first of some addresses that answers, and reports whether one did. One that takes long
+// is left to itself; it may still answer.
 func (s *session) joinAny(ctx context.Context, targets []netip.AddrPort) bool {
-	var g errgroup.Group
-	var joined atomic.Bool
-	answered := make(chan struct{}, len(targets))
+	answers := make(chan bool, len(targets))
 	for _, to := range targets {
-		if joined.Load() || ctx.Err() != nil {
-			break
+		if !s.dialling.add(to) {
+			continue // an earlier attempt has not ended
 		}
-		g.Go(func() error {
-			if s.joinOne(ctx, to) {
-				joined.Store(true)
-			}
-			answered <- struct{}{}
-			return nil
+		s.attempts.Go(func() {
+			answers <- s.joinOne(ctx, to)
+			s.dialling.remove(to)
 		})
 		select {
-		case <-answered:
+		case joined := <-answers:
+			if joined {
+				return true
+			}
 		case <-ctx.Done():
+			return false
 		case <-time.After(patience):
 		}
 	}
-	_ = g.Wait() // they return no errors
-	return joined.Load()
+	return false
 }
 
 // joinOne exchanges all that is known with the member at an address.
@@ -181,8 +186,38 @@ func (s *session) joinOne(ctx context.Context, to netip.AddrPort) bool {
 // seeds are the configured seeds and where they were found last.
 type seeds struct {
 	pool    *Pool
-	at      map[string][]netip.AddrPort
-	present map[netip.AddrPort]bool // where members are alive, this one included
+	names   []string                    // those that are to be looked up
+	at      map[string][]netip.AddrPort // of all
+	present map[netip.AddrPort]bool     // where members are alive, this one included
+}
+
+func newSeeds(p *Pool) *seeds {
+	s := &seeds{pool: p, at: map[string][]netip.AddrPort{}}
+	for _, seed := range p.cfg.Seeds {
+		host, port, _ := p.cfg.seed(seed) // Validate has seen it
+		if a, err := netip.ParseAddr(host); err == nil {
+			s.at[seed] = []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), port)}
+		} else {
+			s.names = append(s.names, seed)
+		}
+	}
+	return s
+}
+
+// addresses are the seeds that are given by their address, but our own.
+func (s *seeds) addresses() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, seed := range s.pool.cfg.Seeds {
+		if !slices.Contains(s.names, seed) {
+			out = append(out, s.others(s.at[seed])...)
+		}
+	}
+	return out
+}
+
+// others is a without our own address.
+func (s *seeds) others(a []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(a), func(a netip.AddrPort) bool { return a == s.pool.cfg.advertise() })
 }
 
 // missing are the seeds at none of whose addresses a member is alive.
@@ -200,30 +235,73 @@ func (s *seeds) missing() []string {
 	return out
 }
 
-// lookUp returns the addresses of a seed, but our own.
-func (s *seeds) lookUp(ctx context.Context, seed string) (others []netip.AddrPort, ok bool) {
-	host, port, err := s.pool.cfg.seed(seed)
-	var found []netip.Addr
-	if err == nil {
-		if a, bad := netip.ParseAddr(host); bad == nil {
-			found = []netip.Addr{a}
-		} else {
-			ctx, cancel := context.WithTimeout(ctx, lookupTime)
-			defer cancel()
-			found, err = s.pool.resolve(ctx, host)
+// lookUpAll looks up all names at once, and reports whether each has an address. It returns them all, but our own.
+func (s *seeds) lookUpAll(ctx context.Context) (found []netip.AddrPort, all bool) {
+	answers := make([][]netip.AddrPort, len(s.names))
+	var g errgroup.Group
+	for i, seed := range s.names {
+		g.Go(func() error {
+			answers[i] = s.ask(ctx, seed)
+			return nil
+		})
+	}
+	_ = g.Wait() // they return no errors
+	all = true
+	for i, seed := range s.names {
+		if len(answers[i]) > 0 {
+			s.at[seed] = answers[i]
+		}
+		found, all = append(found, s.others(answers[i])...), all && len(answers[i]) > 0
+	}
+	return found, all
+}
+
+// lookUp returns the addresses of one seed, but our own; none where it cannot be found.
+func (s *seeds) lookUp(ctx context.Context, seed string) []netip.AddrPort {
+	if slices.Contains(s.names, seed) {
+		if found := s.ask(ctx, seed); len(found) > 0 {
+			s.at[seed] = found
 		}
 	}
+	return s.others(s.at[seed])
+}
+
+// ask has the system look up a name.
+func (s *seeds) ask(ctx context.Context, seed string) []netip.AddrPort {
+	host, port, _ := s.pool.cfg.seed(seed)
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	found, err := s.pool.resolve(ctx, host)
 	if err != nil {
-		s.pool.log.DebugContext(ctx, "seed not found", "seed", seed, "err", fmt.Errorf("look up %s: %w", host, err))
-		return nil, false
+		s.pool.log.DebugContext(ctx, "seed not found", "seed", seed, "err", err)
 	}
-	s.at[seed] = nil
-	for _, a := range found {
-		at := netip.AddrPortFrom(a.Unmap(), port)
-		s.at[seed] = append(s.at[seed], at)
-		if at != s.pool.cfg.advertise() {
-			others = append(others, at)
-		}
+	out := make([]netip.AddrPort, len(found))
+	for i, a := range found {
+		out[i] = netip.AddrPortFrom(a.Unmap(), port)
 	}
-	return others, true
+	return out
+}
+
+// addresses is a set, for several goroutines. Its zero value is empty.
+type addresses struct {
+	mu sync.Mutex // guards the field below
+	in map[netip.AddrPort]bool
+}
+
+// add puts an address in and reports whether it was not there.
+func (s *addresses) add(a netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.in == nil {
+		s.in = map[netip.AddrPort]bool{}
+	}
+	was := s.in[a]
+	s.in[a] = true
+	return !was
+}
+
+func (s *addresses) remove(a netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.in, a)
 }

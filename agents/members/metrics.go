@@ -34,6 +34,7 @@ const (
 	refusedName    = "name"    // of a member, which is not SITE/HOST or of another site than the pool
 	refusedVersion = "version" // of an announcement: later than ours
 	refusedMeta    = "malformed"
+	refusedBusy    = "busy" // a connection beyond those that there may be at once
 )
 
 // newMetrics makes the metrics of a pool. The gauges look at p when they are asked.
@@ -45,7 +46,7 @@ func newMetrics(p *Pool) *metrics {
 	m := &metrics{
 		events:     prometheus.NewCounterVec(counter("events_total", "What members did, as seen from here."), []string{"event"}),
 		joins:      prometheus.NewCounterVec(counter("joins_total", "Attempts to join by a seed or by a member that had died."), []string{"outcome"}),
-		refused:    prometheus.NewCounterVec(counter("refused_total", "Members, or what they announced, that were not taken, by the reason; one may be counted often."), []string{"reason"}),
+		refused:    prometheus.NewCounterVec(counter("refused_total", "Members, announcements and connections that were not taken, by the reason; one may be counted often."), []string{"reason"}),
 		complaints: prometheus.NewCounterVec(counter("complaints_total", "Complaints of the gossip protocol, also those that the log was spared."), []string{"level"}),
 		conflicts:  prometheus.NewCounter(counter("conflicts_total", "Messages that claimed a host id that another machine holds.")),
 	}
@@ -103,7 +104,7 @@ func (m *metrics) preset() {
 	for vec, values := range map[*prometheus.CounterVec][]string{
 		m.events:     {eventJoined, eventUpdated, eventDied, eventLeft},
 		m.joins:      {joinDone, joinFailed},
-		m.refused:    {refusedName, refusedVersion, refusedMeta},
+		m.refused:    {refusedName, refusedVersion, refusedMeta, refusedBusy},
 		m.complaints: {"warn", "error"},
 	} {
 		for _, v := range values {

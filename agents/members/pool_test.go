@@ -100,7 +100,7 @@ func TestLeaving(t *testing.T) {
 		if err := last.end(nil); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
-		if took := time.Since(began); took > settings(5).Farewell+time.Second {
+		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("leaving took %s", took)
 		}
 		await(t, 3*time.Second, "the member has left", func() bool {
@@ -281,6 +281,101 @@ func TestSeedsByName(t *testing.T) {
 	})
 }
 
+// TestSilentSeeds: neither a resolver nor a seed that does not answer may hold up the seeds that do.
+func TestSilentSeeds(t *testing.T) {
+	for name, seeds := range map[string][]string{
+		"resolver": {"silent.example", at(1).Addr().String(), "mute.example"},
+		"seed":     {at(7).Addr().String(), at(8).Addr().String(), "seed.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, f *fabric) {
+				f.set(func() { f.cut = func(_, to netip.AddrPort) bool { return to == at(7) || to == at(8) } })
+				one := f.start(t, 1, func(c *Config) { c.Seeds = nil })
+				await(t, time.Second, "the seed runs", func() bool { return sees(one, 1) })
+				cfg := settings(3)
+				cfg.Seeds = seeds
+				three := f.run(t, cfg, func(p *Pool) {
+					p.resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
+						if name == "seed.example" {
+							return []netip.Addr{at(1).Addr()}, nil
+						}
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+				})
+				await(t, time.Second, "the seed that answers is found", allSee([]*running{one, three}, 1, 3))
+				endAll(t, []*running{one, three})
+			})
+		})
+	}
+}
+
+// TestSeedThatIsGone: who has found the pool finds it again without the seed by which it came.
+func TestSeedThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fabric) {
+		var gone atomic.Bool
+		one := f.start(t, 1, func(c *Config) { c.Seeds = nil })
+		cfg := settings(3)
+		cfg.Seeds = []string{"seed.example"}
+		three := f.run(t, cfg, func(p *Pool) {
+			p.resolve = func(context.Context, string) ([]netip.Addr, error) {
+				if gone.Load() {
+					return nil, errors.New("no such host")
+				}
+				return []netip.Addr{at(1).Addr()}, nil
+			}
+		})
+		both := []*running{one, three}
+		await(t, 10*time.Second, "both see both", allSee(both, 1, 3))
+		gone.Store(true)
+		f.apart(func(a netip.AddrPort) bool { return a == at(1) })
+		step(10 * time.Minute)
+		f.heal()
+		await(t, time.Minute, "both see both again", allSee(both, 1, 3))
+		endAll(t, both)
+	})
+}
+
+// TestEndWhileNobodyAnswers: dials and exchanges that hang must not hold up the end of Run.
+func TestEndWhileNobodyAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fabric) {
+		f.set(func() { f.cut = func(from, to netip.AddrPort) bool { return true } })
+		three := f.start(t, 3, nil)
+		step(2 * time.Second)
+		began := time.Now()
+		if err := three.end(nil); err != nil || time.Since(began) > 100*time.Millisecond {
+			t.Errorf("Run ended with %v after %s", err, time.Since(began))
+		}
+	})
+}
+
+// TestNothingAfterRun: suspicions that were running when Run ended come true later, and concern nobody.
+func TestNothingAfterRun(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fabric) {
+		var w watch
+		all := f.fleet(t, 1, 4, func(c *Config) { c.Changed = w.changed })
+		await(t, 10*time.Second, "all see all", allSee(all, upTo(1, 4)...))
+		f.set(func() { f.cut = func(from, to netip.AddrPort) bool { return true } })
+		step(4 * time.Second)
+		for _, r := range all {
+			_ = r.end(ErrStay)
+		}
+		calls, views := w.count(), []*View{}
+		for _, r := range all {
+			views = append(views, r.View())
+		}
+		step(5 * time.Minute)
+		for i, r := range all {
+			if r.View() != views[i] {
+				t.Errorf("the view of %s changed after Run", r.id)
+			}
+		}
+		if w.count() != calls {
+			t.Error("Changed was called after Run")
+		}
+	})
+}
+
 // TestPaused: the kernel keeps some packets for a stopped process; its own questions of before go unanswered.
 func TestPaused(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fabric) {
@@ -418,9 +513,8 @@ func TestRunTwiceAndAgain(t *testing.T) {
 			t.Errorf("a second Run at once: %v, want a conflict", err)
 		}
 		squatter := f.run(t, settings(1), nil)
-		squatter.done.Wait()
-		if !fault.Is(squatter.err, fault.Unavailable) {
-			t.Errorf("Run on an address in use: %v, want unavailable", squatter.err)
+		if err := squatter.failed(t, time.Second); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("Run on an address in use: %v, want unavailable", err)
 		}
 		if err := one.end(nil); err != nil {
 			t.Error(err)

@@ -129,6 +129,43 @@ func TestRealSockets(t *testing.T) {
 	t.Logf("%d goroutines before, %d after", before, runtime.NumGoroutine())
 }
 
+// TestIPv6: two members on one address.
+func TestIPv6(t *testing.T) {
+	ports := make([]uint16, 2)
+	for i := range ports {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "[::1]:0")
+		if err != nil {
+			t.Skipf("no IPv6 here: %v", err)
+		}
+		ports[i] = netip.MustParseAddrPort(l.Addr().String()).Port()
+		l.Close()
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	eyes := []*eye{newEye(), newEye()}
+	for i, e := range eyes {
+		c := real(i+1, ports[i])
+		c.Bind = netip.AddrPortFrom(netip.IPv6Loopback(), ports[i])
+		c.Seeds = []string{fmt.Sprintf("[::1]:%d", ports[0])}
+		c.Changed = e.changed
+		pool, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			if err := pool.Run(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+	for _, e := range eyes {
+		e.await(t, "both", func(v *View) bool { return is(1, Alive)(v) && is(2, Alive)(v) })
+	}
+}
+
 const childEnv = "HEADWATER_MEMBERS_CHILD"
 
 // TestChild is not a test: it is the process that TestStoppedProcess stops. It tells of each view, and ends with its input.

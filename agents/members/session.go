@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +17,11 @@ type session struct {
 	pool      *Pool
 	transport *transport
 	list      *memberlist.Memberlist
-	ready     atomic.Bool // transport and list are set
-	over      atomic.Bool // memberlist's timers may still go off: nobody is to hear of it
-	lost      chan error  // holds one: the host id is another machine's. Never closed
+	ready     atomic.Bool    // transport and list are set
+	over      atomic.Bool    // memberlist's timers may still go off: nobody is to hear of it
+	attempts  sync.WaitGroup // to join
+	dialling  addresses      // of attempts
+	lost      chan error     // holds one: the host id is another machine's. Never closed
 }
 
 // serve runs until ctx ends or the host id is lost.
@@ -39,7 +42,9 @@ func (s *session) serve(ctx context.Context) error {
 			return nil
 		}
 	})
-	return g.Wait()
+	err := g.Wait()
+	s.attempts.Wait()
+	return err
 }
 
 // forgetEvery is how often members that are gone are looked over.
@@ -81,9 +86,10 @@ func (s *session) announce(ctx context.Context) {
 	}
 }
 
-// leave says that this member is about to go, so that nothing new is sent to it, and then that it is gone.
+// leave says that this member is about to go, so that nothing new is sent to it, lets that be passed on, and then says that it is gone.
 func (s *session) leave(ctx context.Context) {
 	p := s.pool
+	third := max(p.cfg.Farewell/3, 1)
 	p.mu.Lock()
 	says := p.says
 	p.mu.Unlock()
@@ -93,12 +99,18 @@ func (s *session) leave(ctx context.Context) {
 		p.mu.Lock()
 		p.announced = raw // only here: a later Run says again how the member is
 		p.mu.Unlock()
-		err = s.list.UpdateNode(max(p.cfg.Farewell/2, 1))
+		err = s.list.UpdateNode(third)
 	}
-	if err = errors.Join(err, s.list.Leave(max(p.cfg.Farewell/2, 1))); err != nil {
+	if s.list.NumMembers() > 1 {
+		<-time.After(min(third, passedOn*p.cfg.Gossip)) // ctx has ended: nothing else ends this
+	}
+	if err = errors.Join(err, s.list.Leave(third)); err != nil {
 		p.log.DebugContext(ctx, "farewell not heard", "err", err)
 	}
 }
+
+// passedOn is how many rounds of gossip bring news to all but a few, after they went out.
+const passedOn = 5
 
 // close ends everything.
 func (s *session) close(ctx context.Context) {

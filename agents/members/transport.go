@@ -53,15 +53,24 @@ type transport struct {
 	loops   sync.WaitGroup
 	open    sync.WaitGroup // of connections
 
-	mu    sync.Mutex // guards the fields below
-	conns map[*conn]struct{}
-	ended bool
+	mu       sync.Mutex // guards the fields below
+	conns    map[*conn]struct{}
+	incoming int // of conns
+	ended    bool
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // packetQueue is how many packets wait for memberlist before they wait in the kernel.
 const packetQueue = 256
+
+// Whoever reaches the port may connect, and memberlist listens to what it says before it knows whether it has the key.
+const (
+	// maxIncoming is how many connections from others there may be at once; memberlist answers 128 exchanges at once.
+	maxIncoming = 128
+	// maxStream is how many bytes one of them may bring: an exchange of 10,000 members whose announcements are as long as they may be.
+	maxStream = 8 << 20
+)
 
 // newTransport carries on until Shutdown, which memberlist calls. ctx gives values only.
 func newTransport(ctx context.Context, s sockets, advertise netip.AddrPort, m *metrics) *transport {
@@ -109,7 +118,8 @@ func (t *transport) accept() {
 		}
 		c, ok := t.adopt(raw, nil)
 		if !ok {
-			return
+			t.metrics.refused.WithLabelValues(refusedBusy).Inc()
+			continue // or the listener is closed too
 		}
 		select {
 		case t.stream <- c:
@@ -211,30 +221,40 @@ func (t *transport) queued() int { return len(t.packet) }
 type conn struct {
 	net.Conn
 	of    *transport
-	leave func() bool // of the context that ends it; nil: none
+	leave func() bool // of the context that ends it; nil: it came in
+	left  int         // bytes that it may still bring, where it came in; its one reader's
 	once  sync.Once
 }
 
-// adopt makes a connection one of the transport's; while ends it early, where it is not nil.
+// adopt makes a connection one of the transport's, or closes it. while ends it early; it is nil for one that came in.
 func (t *transport) adopt(raw net.Conn, while context.Context) (net.Conn, bool) {
-	c := &conn{Conn: raw, of: t}
+	c := &conn{Conn: raw, of: t, left: maxStream}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ended {
+	if t.ended || while == nil && t.incoming >= maxIncoming {
 		_ = raw.Close()
 		return nil, false
 	}
 	t.conns[c] = struct{}{}
 	t.open.Add(1)
-	if while != nil {
+	if while == nil {
+		t.incoming++
+	} else {
 		c.leave = context.AfterFunc(while, func() { _ = raw.Close() })
 	}
 	return c, true
 }
 
+// errStream ends a connection that brings more than any member would.
+var errStream = errors.New("more than a member would send")
+
 // Read counts.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.leave == nil && c.left <= 0 {
+		return 0, errStream
+	}
 	n, err := c.Conn.Read(b)
+	c.left -= n
 	c.of.metrics.received.streams.Add(float64(n))
 	return n, err
 }
@@ -254,12 +274,15 @@ func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {
 		err = c.Conn.Close()
+		c.of.mu.Lock()
+		delete(c.of.conns, c)
+		if c.leave == nil {
+			c.of.incoming--
+		}
+		c.of.mu.Unlock()
 		if c.leave != nil {
 			c.leave()
 		}
-		c.of.mu.Lock()
-		delete(c.of.conns, c)
-		c.of.mu.Unlock()
 		c.of.open.Done()
 	})
 	return err
