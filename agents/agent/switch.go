@@ -43,7 +43,7 @@ type answer struct {
 func (s *switcher) setup(ctx context.Context, conn *openflow.Conn) error {
 	const allPackets, portChanges = 1<<6 - 1, 1<<3 - 1
 	return conn.SendAll(ctx, []openflow.Message{
-		&openflow.SetConfig{SwitchConfig: openflow.SwitchConfig{MissSendLen: 0xffff}},
+		flows.SwitchConfig(),
 		&openflow.SetPacketInFormat{Format: openflow.FormatPacketIn2},
 		&openflow.SetAsync{Async: openflow.Async{PacketIn: [2]uint32{allPackets, 0}, PortStatus: [2]uint32{portChanges, 0}}},
 		&openflow.SetAsync2{Masks: []openflow.AsyncMask{{Kind: openflow.AsyncForward, Mask: 3}}}, // groups and meters of other controllers

@@ -7,8 +7,10 @@ import (
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
-// Bits of ip_frag.
-const fragmentLater = 1 << 1
+const (
+	fragmentLater = 1 << 1 // a bit of ip_frag
+	protoFragment = 44     // IPv6's fragment header
+)
 
 // matchesOf are the packets of which a rule speaks, whatever its remote set. No two of them have a packet in common.
 func matchesOf(r *state.SecurityRule, s side) []openflow.Match {
@@ -22,48 +24,57 @@ func matchesOf(r *state.SecurityRule, s side) []openflow.Match {
 	if r.Protocol < 0 {
 		return []openflow.Match{m}
 	}
-	m = proto(m, r.Protocol)
+	out := partsOf(r, m)
+	if len(out) > 0 || r.V6 {
+		return append(out, later(r, m))
+	}
+	return []openflow.Match{proto(m, r.Protocol)}
+}
+
+// partsOf are packets of a rule's protocol, and first fragments, with the ports or the type of ICMP that it says.
+func partsOf(r *state.SecurityRule, m openflow.Match) []openflow.Match {
+	m = proto(m, r.Protocol).Masked(openflow.IPFrag, openflow.Num(0), openflow.Num(fragmentLater))
 	switch {
 	case r.HasPorts():
 		return portsOf(r, m)
 	case r.ICMPType >= 0:
-		return typesOf(r, m)
+		return []openflow.Match{typeOf(r, m)}
+	case r.V6:
+		return []openflow.Match{m}
 	}
-	return []openflow.Match{m}
+	return nil
 }
 
-// A fragment that is not the first has no ports. The connection tracker knows those of the whole: a datapath that puts fragments together for the
-// look-up and takes them apart again says so of each.
-
-func whole(m openflow.Match) openflow.Match {
-	return m.Masked(openflow.IPFrag, openflow.Num(0), openflow.Num(fragmentLater))
-}
-
-func later(m openflow.Match, protocol int) openflow.Match {
-	m = tracked(m, 0, ctInvalid)
-	return m.Masked(openflow.IPFrag, openflow.Num(fragmentLater), openflow.Num(fragmentLater)).Num(openflow.CTNWProto, uint64(protocol)) //nolint:gosec // 8 bits
+// later is the fragments behind the first. They have no port, and in IPv6 not even a protocol (Open vSwitch says that it is the fragment header's): they pass where
+// some packet would of the same protocol, or of any in IPv6. Who gets one can do nothing with it without the first, and where a datapath shows the
+// connection tracker fragments at all it lets them go on only when it has seen them all.
+func later(r *state.SecurityRule, m openflow.Match) openflow.Match {
+	protocol := r.Protocol
+	if r.V6 {
+		protocol = protoFragment
+	}
+	return proto(m, protocol).Masked(openflow.IPFrag, openflow.Num(fragmentLater), openflow.Num(fragmentLater))
 }
 
 func portsOf(r *state.SecurityRule, m openflow.Match) []openflow.Match {
 	field := map[int]openflow.FieldID{protoTCP: openflow.TCPDst, protoUDP: openflow.UDPDst, protoSCTP: openflow.SCTPDst}[r.Protocol]
 	var out []openflow.Match
 	for _, p := range maskedPorts(r.PortMin, r.PortMax) {
-		value, mask := openflow.Num(uint64(p.value)), openflow.Num(uint64(p.mask))
-		out = append(out, whole(m).Masked(field, value, mask), later(m, r.Protocol).Masked(openflow.CTTPDst, value, mask))
+		out = append(out, m.Masked(field, openflow.Num(uint64(p.value)), openflow.Num(uint64(p.mask))))
 	}
 	return out
 }
 
-func typesOf(r *state.SecurityRule, m openflow.Match) []openflow.Match {
+func typeOf(r *state.SecurityRule, m openflow.Match) openflow.Match {
 	kind, code := openflow.ICMPv4Type, openflow.ICMPv4Code
 	if r.V6 {
 		kind, code = openflow.ICMPv6Type, openflow.ICMPv6Code
 	}
-	first, rest := whole(m).Num(kind, uint64(r.ICMPType)), later(m, r.Protocol).Num(openflow.CTTPSrc, uint64(r.ICMPType)) //nolint:gosec // 8 bits
+	m = m.Num(kind, uint64(r.ICMPType)) //nolint:gosec // 8 bits
 	if r.ICMPCode >= 0 {
-		first, rest = first.Num(code, uint64(r.ICMPCode)), rest.Num(openflow.CTTPDst, uint64(r.ICMPCode)) //nolint:gosec // 8 bits
+		m = m.Num(code, uint64(r.ICMPCode)) //nolint:gosec // 8 bits
 	}
-	return []openflow.Match{first, rest}
+	return m
 }
 
 // masked is the ports whose bits of mask are those of value.

@@ -19,7 +19,7 @@ type packet struct {
 	src, dst     netip.Addr
 	port         uint16 // destination, of TCP, UDP and SCTP
 	kind, code   int    // of ICMP
-	fragment     bool   // not the first: only the connection tracker knows its port or type
+	fragment     bool   // not the first: it has no port or type
 	from         uint16 // source port
 	ct           string // in ofproto/trace's words, such as "trk,est,rpl"
 	in, outBlock bool   // bits of ct_mark
@@ -35,14 +35,16 @@ func (p packet) text() string {
 		family, six, src, dst = "ipv6", "6", "ipv6_src", "ipv6_dst"
 	}
 	add := func(format string, args ...any) { fields = append(fields, fmt.Sprintf(format, args...)) }
-	switch p.protocol {
-	case protoTCP:
+	switch {
+	case p.v6 && p.fragment:
+		add("ipv6,nw_proto=44")
+	case p.protocol == protoTCP:
 		add("tcp%s", six)
-	case protoUDP:
+	case p.protocol == protoUDP:
 		add("udp%s", six)
-	case protoSCTP:
+	case p.protocol == protoSCTP:
 		add("sctp%s", six)
-	case icmpOf(p.v6):
+	case p.protocol == icmpOf(p.v6):
 		add("icmp%s", six)
 	default:
 		add("%s,nw_proto=%d", family, p.protocol)
@@ -57,11 +59,6 @@ func (p packet) text() string {
 	switch {
 	case p.fragment:
 		add("ip_frag=later")
-		if ports {
-			add("ct_state=trk|new,ct_nw_proto=%d,ct_tp_src=%d,ct_tp_dst=%d", p.protocol, p.from, p.port)
-		} else if icmp {
-			add("ct_state=trk|new,ct_nw_proto=%d,ct_tp_src=%d,ct_tp_dst=%d", p.protocol, p.kind, p.code)
-		}
 	case ports:
 		name := map[int]string{protoTCP: "tcp", protoUDP: "udp", protoSCTP: "sctp"}[p.protocol]
 		add("%s_src=%d,%s_dst=%d", name, p.from, name, p.port)
@@ -131,7 +128,8 @@ func ruleAllows(v *state.View, r state.SecurityRule, egress bool, p packet) bool
 	if egress {
 		other = p.dst
 	}
-	if r.V6 != p.v6 || r.Protocol >= 0 && r.Protocol != p.protocol {
+	unknown := p.v6 && p.fragment // protocol
+	if r.V6 != p.v6 || r.Protocol >= 0 && r.Protocol != p.protocol && !unknown {
 		return false
 	}
 	if r.Remote.IsValid() && !r.Remote.Contains(other) {
@@ -142,11 +140,13 @@ func ruleAllows(v *state.View, r state.SecurityRule, egress bool, p packet) bool
 	}) {
 		return false
 	}
-	unknown := p.fragment && (p.ct == "" || p.is("inv")) // nobody knows
-	if r.HasPorts() && (unknown || p.port < r.PortMin || p.port > r.PortMax) {
+	if p.fragment {
+		return true // of some packet
+	}
+	if r.HasPorts() && (p.port < r.PortMin || p.port > r.PortMax) {
 		return false
 	}
-	return r.ICMPType < 0 || !unknown && r.ICMPType == p.kind && (r.ICMPCode < 0 || r.ICMPCode == p.code)
+	return r.ICMPType < 0 || r.ICMPType == p.kind && (r.ICMPCode < 0 || r.ICMPCode == p.code)
 }
 
 // essential is what no network works without.
@@ -229,14 +229,14 @@ func TestEveryKindOfRule(t *testing.T) {
 		{"any of IPv6", with(func(r *state.SecurityRule) { r.V6 = true }), []packet{{v6: true, protocol: 58, kind: 128}}, []packet{{protocol: 6}}},
 		{"a protocol", with(func(r *state.SecurityRule) { r.Protocol = 112 }), []packet{{protocol: 112}}, []packet{{protocol: 6}}},
 		{"a port", with(func(r *state.SecurityRule) { r.Protocol, r.PortMin, r.PortMax = 6, 22, 22 }),
-			[]packet{{protocol: 6, port: 22}, {protocol: 6, port: 22, fragment: true}}, []packet{{protocol: 6, port: 23}, {protocol: 6, port: 23, fragment: true}, {protocol: 17, port: 22}}},
+			[]packet{{protocol: 6, port: 22}, {protocol: 6, fragment: true}}, []packet{{protocol: 6, port: 23}, {protocol: 17, fragment: true}, {protocol: 17, port: 22}}},
 		{"ports", with(func(r *state.SecurityRule) { r.Protocol, r.PortMin, r.PortMax = 17, 1000, 2000 }),
 			[]packet{{protocol: 17, port: 1000}, {protocol: 17, port: 1999}, {protocol: 17, port: 2000}}, []packet{{protocol: 17, port: 999}, {protocol: 17, port: 2001}}},
-		{"ports of SCTP from 0", with(func(r *state.SecurityRule) { r.Protocol, r.PortMax = 132, 9 }), []packet{{protocol: 132, port: 0}}, []packet{{protocol: 132, port: 10}, {protocol: 132, port: 80, fragment: true}}},
+		{"ports of SCTP from 0", with(func(r *state.SecurityRule) { r.Protocol, r.PortMax = 132, 9 }), []packet{{protocol: 132, port: 0}, {protocol: 132, fragment: true}}, []packet{{protocol: 132, port: 10}}},
 		{"a type of ICMP", with(func(r *state.SecurityRule) { r.Protocol, r.ICMPType = 1, 8 }),
-			[]packet{{protocol: 1, kind: 8}, {protocol: 1, kind: 8, code: 3}, {protocol: 1, kind: 8, fragment: true}}, []packet{{protocol: 1, kind: 0}, {protocol: 1, kind: 13, fragment: true}}},
+			[]packet{{protocol: 1, kind: 8}, {protocol: 1, kind: 8, code: 3}, {protocol: 1, fragment: true}}, []packet{{protocol: 1, kind: 0}}},
 		{"type and code", with(func(r *state.SecurityRule) { r.Protocol, r.ICMPType, r.ICMPCode = 1, 3, 4 }), []packet{{protocol: 1, kind: 3, code: 4}}, []packet{{protocol: 1, kind: 3, code: 1}}},
-		{"a type of ICMPv6", with(func(r *state.SecurityRule) { r.V6, r.Protocol, r.ICMPType = true, 58, 128 }), []packet{{v6: true, protocol: 58, kind: 128}}, []packet{{v6: true, protocol: 58, kind: 129}}},
+		{"a type of ICMPv6", with(func(r *state.SecurityRule) { r.V6, r.Protocol, r.ICMPType = true, 58, 128 }), []packet{{v6: true, protocol: 58, kind: 128}, {v6: true, protocol: 58, fragment: true}}, []packet{{v6: true, protocol: 58, kind: 129}}},
 		{"a prefix", with(func(r *state.SecurityRule) { r.Protocol, r.Remote = 6, netip.MustParsePrefix("10.0.0.0/30") }), []packet{{protocol: 6}}, []packet{{protocol: 6, src: far, dst: far}, {protocol: 17}}},
 		{"all as a prefix", with(func(r *state.SecurityRule) { r.Remote = netip.MustParsePrefix("0.0.0.0/0") }), []packet{{protocol: 6}, {protocol: 6, src: far, dst: far}}, nil},
 		{"a set", with(func(r *state.SecurityRule) { r.RemoteSet = "a" }), []packet{{protocol: 6}}, []packet{{protocol: 6, src: far, dst: far}, {v6: true, protocol: 6}}},

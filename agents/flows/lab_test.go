@@ -57,6 +57,9 @@ func newLab(t testing.TB) *lab {
 	g.Go(func() error { _ = conn.Run(t.Context()); return nil })
 	t.Cleanup(func() { _ = conn.Close(); _ = g.Wait() })
 	l.conn = conn
+	if err := conn.SendAll(t.Context(), []openflow.Message{SwitchConfig()}); err != nil {
+		t.Fatal(err)
+	}
 	objects := []state.Object{
 		&state.Tunnel{ID: state.TunnelID(state.VXLAN, 4789), Encap: state.VXLAN, Port: 4789, OFPort: labTunnel},
 		&state.Uplink{ID: "physnet1", OFPort: labUplink},

@@ -244,6 +244,12 @@ func (s *slot) joined(cookie Cookie) (Flow, error) {
 	return Flow{cookie, instr}, err
 }
 
+// SwitchConfig is what the switch must be told for the program to mean what it says: packets of which it has the first fragment are matched by their ports, and
+// packet-ins are whole.
+func SwitchConfig() *openflow.SetConfig {
+	return &openflow.SetConfig{SwitchConfig: openflow.SwitchConfig{Flags: openflow.FragmentsMatch, MissSendLen: 0xffff}}
+}
+
 // Messages are what makes a switch carry a delta out: first what must be there before and cannot ride in a bundle, then the bundle, then
 // what may go when the bundle is in. has says which meters the switch has.
 func (c *Compiler) Messages(d *Delta, epoch uint16, has func(meter uint32) bool) (first, bundle, last []openflow.Message) {

@@ -52,7 +52,7 @@ type Conn struct {
 	mu      sync.Mutex // guards the fields below
 	out     coder      // its bytes wait to be written
 	wake    chan struct{}
-	room    chan struct{} // closed and made anew when out was taken
+	room    chan struct{} // closed when out is taken, and made anew by who waits for that; else nil
 	serial  uint32
 	waiting map[uint32]*waiter
 	spans   []*span
@@ -87,7 +87,7 @@ func New(ctx context.Context, n net.Conn, cfg Config) (*Conn, error) {
 	if cfg.Probe == 0 {
 		cfg.Probe = 5 * time.Second
 	}
-	c := &Conn{cfg: cfg, net: n, in: bufio.NewReaderSize(n, 1<<17), done: make(chan struct{}), wake: make(chan struct{}, 1), room: make(chan struct{}),
+	c := &Conn{cfg: cfg, net: n, in: bufio.NewReaderSize(n, 1<<17), done: make(chan struct{}), wake: make(chan struct{}, 1),
 		serial: 1, waiting: map[uint32]*waiter{}}
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -214,8 +214,10 @@ func (c *Conn) write(ctx context.Context) error {
 		c.mu.Lock()
 		raw := c.out.b
 		c.out.b = spare[:0]
-		close(c.room)
-		c.room = make(chan struct{})
+		if c.room != nil {
+			close(c.room)
+			c.room = nil
+		}
 		c.mu.Unlock()
 		if _, err := c.net.Write(raw); err != nil {
 			return fmt.Errorf("write: %w", err)
@@ -256,6 +258,9 @@ func (c *Conn) lock(ctx context.Context) error {
 		c.mu.Lock()
 		if len(c.out.b) < maxQueued || c.ended {
 			return nil
+		}
+		if c.room == nil {
+			c.room = make(chan struct{})
 		}
 		room := c.room
 		c.mu.Unlock()

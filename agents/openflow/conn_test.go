@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,6 +145,51 @@ func TestBackpressure(t *testing.T) {
 	}
 	if got := len(sw.PacketOuts()); got != sent-1 {
 		t.Errorf("%d packets came, %d were sent", got, sent-1)
+	}
+}
+
+// countingConn counts what is written, and holds the first write back until it is released.
+type countingConn struct {
+	net.Conn
+	writes  atomic.Int64
+	release chan struct{}
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	if c.writes.Add(1) == 2 { // behind the hello
+		<-c.release
+	}
+	return c.Conn.Write(b)
+}
+
+// What is sent while a write is under way leaves in one write.
+func TestSmallMessagesLeaveTogether(t *testing.T) {
+	t.Parallel()
+	sw := ovstest.NewFake(t)
+	n, err := net.Dial("unix", sw.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counting := &countingConn{Conn: n, release: make(chan struct{})}
+	c, err := of.New(t.Context(), counting, of.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	for range 1000 {
+		if err := c.Offer(0, &of.PacketOut{BufferID: of.NoBuffer, InPort: of.PortController, Data: []byte("small")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(counting.release)
+	if err := c.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := counting.writes.Load(); got > 4 || len(sw.PacketOuts()) != 1000 {
+		t.Errorf("%d packets in %d writes", len(sw.PacketOuts()), got)
 	}
 }
 

@@ -74,7 +74,7 @@ type (
 	GetConfigReply struct{ SwitchConfig }
 	// SetConfig changes the switch's configuration. A connection by the bridge's own socket gets no packet-in until it has set MissSendLen.
 	SetConfig struct{ SwitchConfig }
-	// SwitchConfig is how the switch treats fragments, and how much of a packet the controller gets.
+	// SwitchConfig is how the switch treats fragments (Flags: FragmentsNormal and so on), and how much of a packet the controller gets.
 	SwitchConfig struct {
 		Flags       uint16
 		MissSendLen uint16
@@ -105,6 +105,13 @@ type (
 		Table  uint8
 		Config uint32
 	}
+)
+
+// How a switch treats fragments.
+const (
+	FragmentsNormal uint16 = 0 // as packets, all of whose ports are 0
+	FragmentsDrop   uint16 = 1
+	FragmentsMatch  uint16 = 3 // as what they are: the first has its ports, and the field ip_frag tells (Open vSwitch's own)
 )
 
 func (*EchoRequest) kind() messageKind      { return plain(2) }

@@ -18,7 +18,7 @@ import (
 func TestSimulationAgreesWithSwitches(t *testing.T) {
 	t.Parallel()
 	bed := flowtest.New(t, 3, guests)
-	seen := map[trace.Verdict]int{}
+	seen, points := map[trace.Verdict]int{}, map[string]int{}
 	rapid.Check(t, func(r *rapid.T) {
 		bed.Reset()
 		top := drawTopology(r)
@@ -40,13 +40,21 @@ func TestSimulationAgreesWithSwitches(t *testing.T) {
 				for _, e := range simulated.Ends {
 					seen[e.Verdict]++
 				}
+				for _, s := range simulated.Steps {
+					points[s.Point]++
+				}
 			})
 		}
 	})
-	t.Logf("ends: %v", seen)
-	for _, v := range []trace.Verdict{trace.Dropped, trace.Delivered, trace.Answered} {
+	t.Logf("ends: %v, points: %v", seen, points)
+	for _, v := range []trace.Verdict{trace.Dropped, trace.Delivered, trace.Outside, trace.Answered, trace.Served} {
 		if seen[v] == 0 {
 			t.Errorf("no packet was %s: the packets prove less than they should", v)
+		}
+	}
+	for _, p := range []string{"tunnel", "out-rules", "in-rules", "route", "neighbor", "policy", "nat-out"} {
+		if points[p] == 0 {
+			t.Errorf("no packet was decided on at %s: the packets prove less than they should", p)
 		}
 	}
 }
@@ -62,6 +70,7 @@ type topology struct {
 
 func drawTopology(r *rapid.T) *topology {
 	top := &topology{}
+	top.outside(r)
 	networks := rapid.IntRange(1, 3).Draw(r, "networks")
 	for n := 1; n <= networks; n++ {
 		top.network(r, n)
@@ -166,8 +175,48 @@ func (top *topology) router(r *rapid.T, i, networks int) {
 			router.Routes = append(router.Routes, route)
 		}
 	}
+	top.gateway(r, i, router)
 	top.routers = append(top.routers, router)
 	top.objects = append(top.objects, router)
+}
+
+// outside is an external network, n9, whose first router's address somebody knows or nobody does.
+func (top *topology) outside(r *rapid.T) {
+	top.objects = append(top.objects, &state.Network{ID: "n9", Key: 109, MTU: 1450, External: true, Segment: state.VLAN, Physical: flowtest.Physical, VLAN: 49})
+	if rapid.Bool().Draw(r, "known") {
+		top.objects = append(top.objects, &state.Neighbor{ID: "gw", Network: "n9", Address: v4(9, 1, 32).Addr(), MAC: mac(0xee)})
+	}
+	for h := 1; h <= 3; h++ {
+		a := &state.SnatAddress{ID: fmt.Sprintf("snat%d", h), Network: "n9", Host: fmt.Sprintf("h%d", h), Owner: "h1", Address: v4(9, 100+h, 32).Addr(), MAC: mac(0xd0 + h), Ports: 1 << 16}
+		if h > 1 && rapid.Bool().Draw(r, "block") {
+			a.Ports, a.FirstPort, a.Address = 1024, uint16(1024*h), v4(9, 100, 32).Addr() //nolint:gosec // small
+		}
+		if rapid.Bool().Draw(r, "leased") {
+			top.objects = append(top.objects, a)
+		}
+	}
+}
+
+func (top *topology) gateway(r *rapid.T, i int, router *state.Router) {
+	if rapid.IntRange(0, 2).Draw(r, "gateway") == 0 {
+		return
+	}
+	router.Gateway = &state.Gateway{Network: "n9", MAC: routerMAC(i, 9), Addresses: []netip.Prefix{v4(9, 240+i, 24)}, NextHops: []netip.Addr{v4(9, 1, 32).Addr()},
+		Snat: state.SnatMode(rapid.IntRange(0, 3).Draw(r, "snat"))} //nolint:gosec // small
+	for h := range rapid.IntRange(0, 2).Draw(r, "gateways") {
+		router.Gateway.Hosts = append(router.Gateway.Hosts, fmt.Sprintf("h%d", h+1))
+	}
+}
+
+// floating gives a port a floating IP, now and then.
+func (top *topology) floating(r *rapid.T, p *state.Port, i int) {
+	for _, router := range top.routers {
+		if router.Gateway != nil && rapid.IntRange(0, 2).Draw(r, "floating") == 0 {
+			top.objects = append(top.objects, &state.FloatingIP{ID: "f-" + p.ID, Network: "n9", Router: router.ID, Address: v4(9, 10+i, 32).Addr(), MAC: mac(0xf00 + i),
+				Port: p.ID, FixedIP: p.FixedIPs[0].Address})
+			return
+		}
+	}
 }
 
 func routerMAC(i, n int) state.MAC { return 0xfa163f000000 | state.MAC(i<<8|n) } //nolint:gosec // small
@@ -193,6 +242,7 @@ func (top *topology) port(r *rapid.T, i, n int) {
 	if parent := rapid.SampledFrom(append(top.ports, p)).Draw(r, "parent"); parent != p && parent.Parent == "" && rapid.IntRange(0, 4).Draw(r, "sub") == 0 {
 		p.Parent, p.ParentVLAN, p.Host = parent.ID, uint16(500+i), parent.Host //nolint:gosec // small
 	}
+	top.floating(r, p, i)
 	top.ports = append(top.ports, p)
 	top.objects = append(top.objects, p)
 }
@@ -234,7 +284,7 @@ func (top *topology) routed(r *rapid.T, from *state.Port, p *trace.Packet) {
 	switch rapid.IntRange(0, 9).Draw(r, "how") {
 	case 0:
 		p.TTL = 1
-	case 1:
+	case 1, 4, 5:
 		if p.Type == trace.IPv4 {
 			p.Dst = netip.MustParseAddr("192.0.2.9")
 		}

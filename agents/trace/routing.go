@@ -18,7 +18,7 @@ type hop struct {
 
 // route is a router's work.
 func (w *walk) route(r *state.Router) {
-	if w.refused(r) {
+	if !w.away && w.refused(r) {
 		return
 	}
 	hops := lookup(r, w.p.Dst)
@@ -183,12 +183,20 @@ func (w *walk) onward(r *state.Router, h hop) {
 		w.drop("no-route")
 		return
 	}
+	if h.gateway && !w.exit(r, out) {
+		return
+	}
+	w.away = false
 	w.net, w.p.EthSrc = out, h.mac
 	w.p.TTL--
 	w.routed++
 	if w.p.Length > out.MTU {
 		w.step("too-big", out.Ref(), Fields{"length"}, "%d bytes into an MTU of %d", w.p.Length, out.MTU)
 		w.served("too-big")
+		return
+	}
+	if h.gateway {
+		w.beyond(r, out, h.next)
 		return
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: out.ID}) {

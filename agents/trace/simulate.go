@@ -30,10 +30,9 @@ type walk struct {
 	net *state.Network
 	p   Packet
 
-	routed  int // routers passed
-	natted  bool
-	uplink  bool // came from a physical network
-	inPlace bool // its destination was found by a router
+	routed  int                              // routers passed
+	away    bool                             // another host sent it here, for this one to act as the gateway
+	uplinks func(host, physical string) bool // whether a host has a bridge to a physical network; nil: all have
 }
 
 func (w *walk) step(point string, object state.Ref, fields Fields, format string, args ...any) {

@@ -22,7 +22,7 @@ func (w *walk) enter() {
 			return
 		}
 	}
-	if w.net.Segment != state.Overlay && !w.uplink {
+	if w.net.Segment != state.Overlay {
 		w.step("switch", w.net.Ref(), Fields{"eth_dst"}, "of nobody here: out to %s", w.net.Physical)
 		w.r.end(End{Verdict: Outside, Network: w.net.ID, Host: w.at})
 		return

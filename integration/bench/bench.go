@@ -51,18 +51,23 @@ func newBench(ctx context.Context, o options, stderr io.Writer) (*bench, error) 
 }
 
 // build makes the headwater program, unless the command line has one.
-func (b *bench) build(ctx context.Context) error {
-	if b.program != "" {
-		return nil
+func (b *bench) build(ctx context.Context) (err error) {
+	if b.program == "" {
+		b.program, err = b.goBuild(ctx, "headwater")
 	}
-	b.program = filepath.Join(b.dir, "headwater")
-	b.say("building headwater ...")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/headwater")
+	return err
+}
+
+// goBuild makes a program of ours in the run's folder.
+func (b *bench) goBuild(ctx context.Context, name string) (string, error) {
+	b.say("building %s ...", name)
+	program := filepath.Join(b.dir, name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/"+name)
 	cmd.Dir = b.root
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build headwater: %w\n%s", err, said)
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, said)
 	}
-	return nil
+	return program, nil
 }
 
 // say tells what the run is at, on the side: the report alone goes to stdout.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/integration/bench/dataplane"
 )
@@ -11,8 +12,8 @@ import (
 // dataplaneAims are by the names of figures.
 func dataplaneAims() map[string]float64 {
 	return map[string]float64{
-		"of it the dataplane and its API, p50, empty host":           5,
-		"of it the dataplane and its API, p50, 1000 ports beside it": 5,
+		"of it the contender's own share, p50, empty host":           5,
+		"of it the contender's own share, p50, 1000 ports beside it": 5,
 		"1000 ports: until all flows are in at their host":           2,
 		"1000 ports: CPU of the agent":                               1,
 		"1000 ports: memory of the agent":                            60,
@@ -23,30 +24,70 @@ func dataplaneAims() map[string]float64 {
 	}
 }
 
-// measureDataplane puts OVN through what a host agent does, on emulated hosts.
+// measureDataplane puts the host agent and OVN through the same, one after the other.
 func measureDataplane(ctx context.Context, b *bench) error {
 	if os.Geteuid() != 0 {
 		return errors.New("emulated hosts need root")
 	}
+	program, err := b.goBuild(ctx, "headwater-agent")
+	if err != nil {
+		return err
+	}
+	base, err := dataplane.MeasureBase(ctx, dataplane.Full(), b.say)
+	if err != nil {
+		return err
+	}
+	ours, err := dataplane.Measure(ctx, dataplane.NewHeadwater(program), base, dataplane.Full(), b.say)
+	if err != nil {
+		b.report.dataplane(ours, nil, "")
+		return err
+	}
 	ovn, err := dataplane.NewOVN(ctx)
 	if err != nil {
-		b.note("no OVN to measure: %v", err)
+		b.note("no OVN to compare with: %v", err)
+		b.report.dataplane(ours, nil, "")
 		return nil
 	}
-	figures, err := dataplane.Measure(ctx, ovn, dataplane.Full(), b.say)
-	b.report.dataplane(figures, ovn.Name())
+	peer, err := dataplane.Measure(ctx, ovn, base, dataplane.Full(), b.say)
+	b.report.dataplane(ours, peer, "; the peer is "+ovn.Name())
 	return err
 }
 
-// dataplane records figures of the peer.
-func (r *report) dataplane(peer []dataplane.Figure, name string) {
-	aims := dataplaneAims()
-	for _, p := range peer {
-		f := figure{Name: p.Name, Unit: p.Unit, Peer: new(p.Value), How: "the peer is " + name + "; " + p.How}
-		if want, ok := aims[p.Name]; ok {
-			r.aim(f, lower, want)
+// dataplane records figures of ours beside those of the peer, which may have some more.
+func (r *report) dataplane(ours, peer []dataplane.Figure, who string) {
+	all := peer
+	if len(peer) < len(ours) {
+		all = ours
+	}
+	aims, value, peerValue := dataplaneAims(), byName(ours), byName(peer)
+	for _, p := range all {
+		f := figure{Name: p.Name, Unit: p.Unit, How: p.How + who, Ours: value[p.Name], Peer: peerValue[p.Name]}
+		want, has := aims[p.Name]
+		d := lower
+		if p.Higher {
+			d = higher
+		}
+		if f.Ours != nil && f.Peer != nil && *f.Ours > 0 && *f.Peer > 0 {
+			f.Ratio = *f.Peer / *f.Ours
+			if p.Higher {
+				f.Ratio = *f.Ours / *f.Peer
+			}
+			if !has && strings.HasPrefix(p.Name, "DHCP offer") { // no worse than the peer
+				want, has = *f.Peer, true
+			}
+		}
+		if has {
+			r.aim(f, d, want)
 		} else {
 			r.add(f)
 		}
 	}
+}
+
+func byName(figures []dataplane.Figure) map[string]*float64 {
+	values := map[string]*float64{}
+	for i := range figures {
+		values[figures[i].Name] = &figures[i].Value
+	}
+	return values
 }

@@ -18,6 +18,7 @@ type VMConfig struct {
 	IfaceID   string           // a random UUID when empty
 	MTU       int              // 50 below the underlay's when 0, which is what VXLAN over IPv4 takes
 	IPv6      bool             // eth0 speaks IPv6 though it has no such address yet: link-local, router advertisements
+	OFPort    int              // the OpenFlow port number to ask for; the switch's choice when 0
 	Unplugged bool             // Plug is the test's task
 	Migrates  bool             // Migrate may be called; costs the VM a bridge between eth0 and the host
 }
@@ -134,8 +135,12 @@ func (vm *VM) Plug() {
 
 func (vm *VM) plug(h *Host) {
 	vm.bed.t.Helper()
-	h.Vsctl("--may-exist", "add-port", Integration, vm.Tap, "--", "set", "Interface", vm.Tap, "external_ids:iface-id="+vm.IfaceID,
-		fmt.Sprintf("external_ids:attached-mac=%q", vm.MAC), "external_ids:iface-status=active")
+	args := []string{"--may-exist", "add-port", Integration, vm.Tap, "--", "set", "Interface", vm.Tap, "external_ids:iface-id=" + vm.IfaceID,
+		fmt.Sprintf("external_ids:attached-mac=%q", vm.MAC), "external_ids:iface-status=active"}
+	if vm.cfg.OFPort != 0 {
+		args = append(args, fmt.Sprintf("ofport_request=%d", vm.cfg.OFPort))
+	}
+	h.Vsctl(args...)
 }
 
 // Unplug takes the VM's port away.

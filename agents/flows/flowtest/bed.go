@@ -85,6 +85,9 @@ func (h *Host) start(i, n int) {
 	g.Go(func() error { _ = conn.Run(h.t.Context()); return nil })
 	h.t.Cleanup(func() { _ = conn.Close(); _ = g.Wait() })
 	h.Conn = conn
+	if err := conn.SendAll(h.t.Context(), []openflow.Message{flows.SwitchConfig()}); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // Reset takes all flows and all of the state away, but for the hosts.
@@ -107,7 +110,7 @@ func (b *Bed) Reset() {
 }
 
 // Apply changes the desired state and has each host carry it out. A port is plugged on its host, into the device whose number is its key; its zone is its key
-// too. Routers have zones 2000 and 3000 above their keys.
+// too. Routers have zones 2000 and 3000 above their keys, external networks 4000.
 func (b *Bed) Apply(set []state.Object, gone []state.Ref) {
 	b.t.Helper()
 	b.Store.Apply(set, gone)
@@ -138,6 +141,11 @@ func (h *Host) sync(v *state.View, shared []state.Object) {
 	}
 	for _, r := range state.All[*state.Router](v, state.Index{List: state.ListAll, ID: state.KindRouter.String()}) {
 		local = append(local, &state.Zone{ID: r.ID, Snat: uint16(2000 + r.Key), Dnat: uint16(3000 + r.Key)}) //nolint:gosec // small
+	}
+	for _, n := range state.All[*state.Network](v, state.Index{List: state.ListAll, ID: state.KindNetwork.String()}) {
+		if n.External {
+			local = append(local, &state.Zone{ID: n.ID, Snat: uint16(4000 + n.Key)}) //nolint:gosec // small
+		}
 	}
 	changes := append(h.local.Replace(shared, false), h.local.Replace(local, true)...)
 	var d *flows.Delta

@@ -17,7 +17,7 @@ import (
 // answers measures what a VM asks the dataplane itself, and what it carries.
 func (m *measurement) answers(ctx context.Context) error {
 	m.logf("%s: DHCP, ARP and TCP ...", m.Name())
-	vm, port, err := m.vm(ctx, m.first, "asks", netip.AddrFrom4([4]byte{10, 128, 2, 1}))
+	vm, port, err := m.vm(ctx, m.first, "asks", netip.AddrFrom4([4]byte{10, 128, 2, 1}), 0)
 	if err != nil {
 		return err
 	}

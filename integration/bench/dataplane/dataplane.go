@@ -5,6 +5,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -81,22 +82,34 @@ func Full() Sizes {
 
 // Measure puts a contender through everything. The figures of all contenders have the same names and order; a role that
 // a contender has not has none.
-func Measure(ctx context.Context, c Contender, sizes Sizes, logf func(format string, args ...any)) ([]Figure, error) {
+func Measure(ctx context.Context, c Contender, base Base, sizes Sizes, logf func(format string, args ...any)) ([]Figure, error) {
 	var figures []Figure
-	err := hosts.Program(logf, func(t hosts.T) error {
-		m := &measurement{Contender: c, sizes: sizes, logf: logf, bed: hosts.Up(t, hosts.Config{Prefix: "hwbench"})}
-		m.first, m.second = m.bed.Host("s1h1"), m.bed.Host("s1h2")
-		err := m.run(ctx)
+	err := onHosts(ctx, c, sizes, logf, func(m *measurement) error {
+		m.base = base
+		err := m.everything(ctx)
 		figures = m.figures
 		return err
 	})
 	return figures, err
 }
 
+// onHosts has a contender measured on hosts of its own.
+func onHosts(ctx context.Context, c Contender, sizes Sizes, logf func(format string, args ...any), what func(*measurement) error) error {
+	return hosts.Program(logf, func(t hosts.T) error {
+		m := &measurement{Contender: c, sizes: sizes, logf: logf, bed: hosts.Up(t, hosts.Config{Prefix: "hwbench"})}
+		m.first, m.second = m.bed.Host("s1h1"), m.bed.Host("s1h2")
+		if err := m.up(ctx); err != nil {
+			return err
+		}
+		return what(m)
+	})
+}
+
 // measurement is one contender's.
 type measurement struct {
 	Contender
 	sizes   Sizes
+	base    Base
 	logf    func(format string, args ...any)
 	bed     *hosts.Bed
 	figures []Figure
@@ -105,18 +118,20 @@ type measurement struct {
 	far           *hosts.VM // at the second host: whom the others ping
 }
 
-func (m *measurement) run(ctx context.Context) error {
+// up starts the contender, with a VM at the second host.
+func (m *measurement) up(ctx context.Context) error {
 	if err := m.Up(ctx, m.bed); err != nil {
 		return err
 	}
 	var err error
-	if m.far, _, err = m.vm(ctx, m.second, "far", farIP()); err != nil {
+	if m.far, _, err = m.vm(ctx, m.second, "far", farIP(), farOFPort); err != nil {
 		return err
 	}
 	m.far.Plug()
-	if err := m.Sync(ctx); err != nil {
-		return err
-	}
+	return m.Sync(ctx)
+}
+
+func (m *measurement) everything(ctx context.Context) error {
 	if err := m.firstPings(ctx, m.sizes.First, 0); err != nil {
 		return err
 	}
@@ -155,17 +170,20 @@ func (m *measurement) addHigher(name, unit, how string, value float64) {
 
 func farIP() netip.Addr { return netip.AddrFrom4([4]byte{10, 128, 0, 2}) }
 
+// numbered is the address of the i-th VM that is plugged in by itself.
+func numbered(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 128, 1, byte(1 + i)}) }
+
 func gatewayIP() netip.Addr { return netip.AddrFrom4([4]byte{10, 128, 0, 1}) }
 
 // vm makes a VM that is not plugged in yet, and its port.
-func (m *measurement) vm(ctx context.Context, h *hosts.Host, name string, ip netip.Addr) (*hosts.VM, Port, error) {
-	vm := m.unknown(h, name, ip)
+func (m *measurement) vm(ctx context.Context, h *hosts.Host, name string, ip netip.Addr, ofport int) (*hosts.VM, Port, error) {
+	vm := m.unknown(h, name, ip, ofport)
 	return vm, portOf(vm), m.AddPorts(ctx, portOf(vm))
 }
 
 // unknown is a VM that the contender has not been told of.
-func (m *measurement) unknown(h *hosts.Host, name string, ip netip.Addr) *hosts.VM {
-	return m.bed.VM(name, h, hosts.VMConfig{IPs: []netip.Prefix{netip.PrefixFrom(ip, 16)}, MTU: m.MTU(), Unplugged: true})
+func (m *measurement) unknown(h *hosts.Host, name string, ip netip.Addr, ofport int) *hosts.VM {
+	return m.bed.VM(name, h, hosts.VMConfig{IPs: []netip.Prefix{netip.PrefixFrom(ip, 16)}, MTU: m.MTU(), OFPort: ofport, Unplugged: true})
 }
 
 func portOf(vm *hosts.VM) Port {
@@ -175,53 +193,60 @@ func portOf(vm *hosts.VM) Port {
 // firstLimit bounds how long a first ping may take.
 const firstLimit = time.Minute
 
-// firstPings makes ports one after the other; a VM pings before its port is there, and until it is answered.
+// firstPings makes ports one after the other, beside others, and adds the figures.
 func (m *measurement) firstPings(ctx context.Context, n, beside int) error {
-	m.logf("%s: first pings of %d ports beside %d ...", m.Name(), n, beside)
-	var reached, plugging, rest probe.Times
-	var vms []*hosts.VM
-	for i := range n {
-		vm := m.unknown(m.first, fmt.Sprintf("v%d", i), netip.AddrFrom4([4]byte{10, 128, 1, byte(1 + i)}))
-		vms = append(vms, vm)
-		took, plug, err := m.firstPing(ctx, vm)
-		if err != nil {
-			return err
-		}
-		reached, plugging, rest = append(reached, took), append(plugging, plug), append(rest, took-plug)
+	p, err := m.pings(ctx, n, beside)
+	if err != nil {
+		return err
 	}
 	where := ", empty host"
 	if beside > 0 {
 		where = fmt.Sprintf(", %d ports beside it", beside)
 	}
-	how := fmt.Sprintf("%d ports, one after the other: made by the contender's own API and plugged in with ovs-vsctl, whose time is known; the VM pings one at the other host "+
-		"every ms from before that. The last line is what is left of each without ovs-vsctl", n)
-	m.add("port made and plugged in until its first ping, p50"+where, "ms", how, ms(reached.Quantile(.5)))
-	m.add("the same, p95"+where, "ms", how, ms(reached.Quantile(.95)))
-	m.add("of it ovs-vsctl, p50"+where, "ms", how, ms(plugging.Quantile(.5)))
-	m.add("of it the dataplane and its API, p50"+where, "ms", how, ms(rest.Quantile(.5)))
+	how := fmt.Sprintf("%d ports, one after the other: made by the contender's own API and plugged in with ovs-vsctl; the VM pings one at the other host every ms from before that. "+
+		"The contender's own share is what follows after both, without the %.1f ms (p50) that Open vSwitch takes there where all flows stand beforehand", n, ms(m.base[beside]))
+	m.add("port made and plugged in until its first ping, p50"+where, "ms", how, ms(p.reached.Quantile(.5)))
+	m.add("the same, p95"+where, "ms", how, ms(p.reached.Quantile(.95)))
+	m.add("of it the API, p50"+where, "ms", how, ms(p.api.Quantile(.5)))
+	m.add("of it ovs-vsctl, p50"+where, "ms", how, ms(p.plug.Quantile(.5)))
+	m.add("of it the contender's own share, p50"+where, "ms", how, ms(p.rest.Quantile(.5)-m.base[beside]))
+	return nil
+}
+
+// pings is how long first pings took, each in all and in its parts.
+type pings struct{ reached, api, plug, rest probe.Times }
+
+// pings makes ports one after the other; a VM pings before its port is there, and until it is answered.
+func (m *measurement) pings(ctx context.Context, n, beside int) (p pings, err error) {
+	m.logf("%s: first pings of %d ports beside %d ...", m.Name(), n, beside)
+	var vms []*hosts.VM
 	var ports []Port
-	for _, vm := range vms {
-		ports = append(ports, portOf(vm))
+	for i := range n {
+		vm := m.unknown(m.first, fmt.Sprintf("v%d", i), numbered(i), firstOFPort+i)
+		vms, ports = append(vms, vm), append(ports, portOf(vm))
+		if err := m.firstPing(ctx, vm, &p); err != nil {
+			return p, err
+		}
 	}
 	if err := m.DelPorts(ctx, ports...); err != nil {
-		return err
+		return p, err
 	}
 	for _, vm := range vms {
 		vm.Delete()
 	}
-	return m.Sync(ctx)
+	return p, m.Sync(ctx)
 }
 
-// firstPing returns how long it took until the first ping, and how long ovs-vsctl took of it.
-func (m *measurement) firstPing(ctx context.Context, vm *hosts.VM) (reached, plug time.Duration, err error) {
+func (m *measurement) firstPing(ctx context.Context, vm *hosts.VM, p *pings) error {
 	ctx, cancel := context.WithTimeout(ctx, firstLimit)
 	defer cancel()
 	socket, err := probe.Open(vm, "eth0")
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer socket.Close() //nolint:errcheck // nothing was written
 	var g errgroup.Group
+	var reached time.Duration
 	start := time.Now()
 	g.Go(func() error {
 		first, err := socket.First(ctx, probe.Path{Src: vm.IPs[0].Addr(), Dst: farIP()}, start, time.Millisecond)
@@ -230,12 +255,17 @@ func (m *measurement) firstPing(ctx context.Context, vm *hosts.VM) (reached, plu
 	})
 	if err := m.AddPorts(ctx, portOf(vm)); err != nil {
 		cancel()
-		return 0, 0, err
+		return err
 	}
-	plugged := time.Now()
+	api := time.Since(start)
 	vm.Plug()
-	plug = time.Since(plugged)
-	return reached, plug, g.Wait()
+	plugged := time.Since(start)
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	p.reached, p.api = append(p.reached, reached), append(p.api, api)
+	p.plug, p.rest = append(p.plug, plugged-api), append(p.rest, reached-plugged)
+	return nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -321,16 +351,57 @@ func (m *measurement) usage() (map[Role]hosts.Usage, error) {
 	return sums, nil
 }
 
-// group changes the rules of a group that n ports of a host are in.
+// group changes the rules of a group that n ports of a host are in, and holds the contender to what they say.
 func (m *measurement) group(ctx context.Context, n int) error {
 	m.logf("%s: a security group of %d ports ...", m.Name(), n)
-	how := fmt.Sprintf("a group of %d ports at one host; each change until the switches of all hosts have it", n)
-	took, flows, err := m.change(func() error { return m.Group(ctx) })
+	guarded, port, err := m.vm(ctx, m.first, "guarded", netip.AddrFrom4([4]byte{10, 128, 3, 1}), 0)
 	if err != nil {
 		return err
 	}
-	m.add("first stateful group", "ms", how, ms(took))
-	m.add("its flows", "flows", how, float64(flows))
+	guarded.Plug()
+	guarded.Serve("tcp", netip.AddrPortFrom(port.IP, guardedPort))
+	if err := errors.Join(m.Sync(ctx), m.guards(ctx, guarded, true)); err != nil {
+		return err
+	}
+	how := fmt.Sprintf("a group of %d ports at one host; each change until the switches of all hosts have it", n)
+	if err := m.one(how, "first stateful group", "its flows", func() error { return m.Group(ctx) }); err != nil {
+		return err
+	}
+	if err := errors.Join(m.guards(ctx, guarded, false), m.rules(ctx, how)); err != nil {
+		return err
+	}
+	if err := m.one(how, "rule that names the group itself", "its flows, all members", func() error { return m.AddRemoteRule(ctx) }); err != nil {
+		return err
+	}
+	return m.guards(ctx, guarded, true)
+}
+
+// guardedPort is a TCP port that only the group's members may reach, once there is a rule for them.
+const guardedPort = 7
+
+// guards checks that ping reaches a VM, and whether TCP does.
+func (m *measurement) guards(ctx context.Context, vm *hosts.VM, open bool) error {
+	at := netip.AddrPortFrom(vm.IPs[0].Addr(), guardedPort)
+	m.far.MustReach(at.Addr())
+	if _, err := m.far.Talk(ctx, "tcp", at); (err == nil) != open {
+		return fmt.Errorf("TCP to a member of the group: want it to pass: %t; got error %v", open, err) //nolint:errorlint // it may be nil
+	}
+	return nil
+}
+
+// one makes one change, and adds how long it took and how many flows it brought.
+func (m *measurement) one(how, name, flowsName string, f func() error) error {
+	took, flows, err := m.change(f)
+	if err != nil {
+		return err
+	}
+	m.add(name, "ms", how, ms(took))
+	m.add(flowsName, "flows", how, float64(flows))
+	return nil
+}
+
+// rules adds rules one by one, and takes them away again.
+func (m *measurement) rules(ctx context.Context, how string) error {
 	var adds, dels probe.Times
 	more := 0
 	for i := range m.sizes.Rules {
@@ -351,11 +422,6 @@ func (m *measurement) group(ctx context.Context, n int) error {
 	m.add("one more rule, p95", "ms", how, ms(adds.Quantile(.95)))
 	m.add("flows of one more rule", "flows", how, float64(more)/float64(m.sizes.Rules))
 	m.add("one rule less, p50", "ms", how, ms(dels.Quantile(.5)))
-	if took, flows, err = m.change(func() error { return m.AddRemoteRule(ctx) }); err != nil {
-		return err
-	}
-	m.add("rule that names the group itself", "ms", how, ms(took))
-	m.add("its flows, all members", "flows", how, float64(flows))
 	return nil
 }
 

@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/headwater-cloud/headwater/agents/ovsdb"
 	"github.com/headwater-cloud/headwater/agents/ovstest"
 	"github.com/headwater-cloud/headwater/integration/hosts"
 )
@@ -172,42 +169,9 @@ func (o *OVN) DelPorts(ctx context.Context, ports ...Port) error {
 	return err
 }
 
-// installed is what ovn-controller writes when the flows of an interface are in.
-type installed struct {
-	ID          ovsdb.UUID        `ovsdb:"_uuid"`
-	ExternalIDs map[string]string `ovsdb:"external_ids"`
-}
-
-// Table is Interface.
-func (installed) Table() string { return "Interface" }
-
 // AwaitPorts watches for ovn-installed.
 func (o *OVN) AwaitPorts(ctx context.Context, h *hosts.Host, ports []Port) error {
-	wanted := map[string]bool{}
-	for _, p := range ports {
-		wanted[p.IfaceID] = true
-	}
-	c, err := ovsdb.New(ovsdb.Config{Endpoint: h.OVSDB(), Database: "Open_vSwitch", Models: []ovsdb.Model{installed{}}}, nil)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Run(ctx) })
-	g.Go(func() error {
-		defer cancel()
-		return c.Await(ctx, func(v *ovsdb.View) (bool, error) {
-			n := 0
-			for _, i := range ovsdb.All[installed](v) {
-				if wanted[i.ExternalIDs["iface-id"]] && i.ExternalIDs["ovn-installed"] == "true" {
-					n++
-				}
-			}
-			return n == len(wanted), nil
-		})
-	})
-	return g.Wait()
+	return awaitInterfaces(ctx, h, ports, "ovn-installed")
 }
 
 // wait makes a command of ovn-nbctl return when all hosts have what it asks for.

@@ -27,6 +27,9 @@ func (a Answers) PerSecond() float64 { return float64(len(a.Times)) / a.Elapsed.
 // patience is how long to wait for any answer before all that are outstanding count as lost.
 const patience = 500 * time.Millisecond
 
+// silence is how long to ask somebody who never answered.
+const silence = 3 * time.Second
+
 // oldest stands for the request that waits longest, where answers do not tell which they belong to.
 const oldest = -1
 
@@ -47,6 +50,9 @@ func (s *Socket) ask(ctx context.Context, n, window int, request func(i int) []b
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			a.Lost, done = a.Lost+len(waiting), done+len(waiting)
 			clear(waiting)
+			if len(a.Times) == 0 && time.Since(start) > silence {
+				return a, fmt.Errorf("none of %d requests was answered", a.Sent)
+			}
 			if ctx.Err() != nil {
 				return a, ctx.Err()
 			}
@@ -107,9 +113,6 @@ func (s *Socket) Offers(ctx context.Context, n, window int) (Answers, Lease, err
 			}
 			return int(id), ok
 		})
-	if err == nil && len(a.Times) == 0 {
-		err = fmt.Errorf("none of %d DHCPDISCOVERs was answered", a.Sent)
-	}
 	return a, lease, err
 }
 
