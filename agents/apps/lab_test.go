@@ -72,7 +72,7 @@ func newLab(tb testing.TB, more ...state.Object) *lab {
 	l.store.Apply(more, nil)
 	var err error
 	l.apps, err = New(Config{
-		Host: "h1", Store: l.store, Now: func() time.Time { return l.now }, Rand: func() float64 { return 0.5 }, Workers: 1,
+		Host: "h1", Store: l.store, Now: func() time.Time { return l.now }, Rand: func() float64 { return 0.5 }, Workers: 1, Rate: 1000,
 		Send: func(_ context.Context, r []Reply) error { l.sent = append(l.sent, r...); return nil },
 		Learned: func(found []state.Object, lost []state.Ref) {
 			for _, o := range found {

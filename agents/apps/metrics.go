@@ -32,13 +32,16 @@ func newMetrics() *metrics {
 			Name: "headwater_apps_unsent_total", Help: "Answers that the switch could not be given.",
 		}),
 	}
-	for op := range m.answers {
-		name := "other"
-		if op < len(opNames) && opNames[op] != "" {
-			name = opNames[op]
-		}
+	named := func(name string) (out [outcomes]prometheus.Counter) {
 		for o := range outcomes {
-			m.answers[op][o] = m.packets.WithLabelValues(name, o.String())
+			out[o] = m.packets.WithLabelValues(name, o.String())
+		}
+		return out
+	}
+	other := named("other")
+	for op := range m.answers {
+		if m.answers[op] = other; op < len(opNames) && opNames[op] != "" {
+			m.answers[op] = named(opNames[op])
 		}
 	}
 	for _, class := range []string{"port", "elsewhere"} {
