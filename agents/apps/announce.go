@@ -22,7 +22,6 @@ const (
 // translated to, gateways, and ports that were plugged.
 type announcer struct {
 	host string
-	acts func(*state.Router) bool // whether this host acts as the router's gateway
 
 	mu    sync.Mutex // guards the fields below
 	held  map[address]bool
@@ -42,13 +41,16 @@ type announcement struct {
 	next time.Time
 }
 
-func newAnnouncer(host string, acts func(*state.Router) bool) *announcer {
-	if acts == nil {
-		acts = func(r *state.Router) bool {
-			return r.Gateway != nil && r.Gateway.Snat == state.SnatGateway && len(r.Gateway.Hosts) > 0 && r.Gateway.Hosts[0] == host
+func newAnnouncer(host string) *announcer { return &announcer{host: host, held: map[address]bool{}} }
+
+// acts says whether this host acts as a router's gateway: the first of those named that is not known to be dead does.
+func (a *announcer) acts(v *state.View, r *state.Router) bool {
+	for _, h := range r.Gateway.Hosts {
+		if h == a.host || state.Find[*state.Down](v, h) == nil {
+			return h == a.host
 		}
 	}
-	return &announcer{host: host, acts: acts, held: map[address]bool{}}
+	return false
 }
 
 // announce queues an address, again if it already was.
@@ -84,8 +86,14 @@ func (a *announcer) look(v *state.View, o state.Object, now time.Time) {
 		if g := o.Gateway; g != nil {
 			r := state.Find[*state.Router](v, o.ID)
 			for _, p := range g.Addresses {
-				has := r != nil && r.Gateway != nil && !r.Down && slices.Contains(r.Gateway.Addresses, p) && r.Gateway.MAC == g.MAC && a.acts(r)
+				has := r != nil && r.Gateway != nil && !r.Down && slices.Contains(r.Gateway.Addresses, p) && r.Gateway.MAC == g.MAC && a.acts(v, r)
 				a.hold(address{g.Network, p.Addr(), g.MAC}, has, now)
+			}
+		}
+	case *state.Down:
+		for _, r := range state.All[*state.Router](v, state.Index{List: state.ListAll, ID: state.KindRouter.String()}) {
+			if r.Gateway != nil && slices.Contains(r.Gateway.Hosts, o.ID) {
+				a.look(v, r, now)
 			}
 		}
 	case *state.Plug:

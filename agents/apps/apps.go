@@ -25,8 +25,6 @@ type Config struct {
 	Send func(context.Context, []Reply) error
 	// Learned is told of neighbours that were found and lost: for the store, and for whoever is above. It may call the store. nil: nobody is told.
 	Learned func(found []state.Object, lost []state.Ref)
-	// Gateway says whether this host acts as the gateway of a router now; nil: the first of its hosts does.
-	Gateway func(*state.Router) bool
 	// Metadata is the site's metadata service.
 	Metadata MetadataConfig
 	// Workers is how many packets are answered at once; 0: as many as Go runs at once, up to 4.
@@ -116,7 +114,7 @@ func New(cfg Config) (*Apps, error) {
 func (a *Apps) assemble() error {
 	alarm, errs := newAlarms(a.cfg.Log), newICMPErrors()
 	neighbours, owners := newResolver(a.cfg.Host, errs), newOwners(a.cfg.Host)
-	a.announcer, a.periodic = newAnnouncer(a.cfg.Host, a.cfg.Gateway), newAdvertiser(a.cfg.Host, a.cfg.Rand)
+	a.announcer, a.periodic = newAnnouncer(a.cfg.Host), newAdvertiser(a.cfg.Host, a.cfg.Rand)
 	a.timed = []timed{a.periodic, a.announcer, neighbours, owners}
 	four, six := &dhcp4{alarm}, &dhcp6{alarm}
 	directors := []director{

@@ -37,6 +37,7 @@ const (
 	macRouter               state.MAC = 0xfa163e0000fe
 	macGateway              state.MAC = 0xfa163e0000fd
 	macOutside              state.MAC = 0x525400000001
+	macHost                 state.MAC = 0x0a4877000001 // h1 itself
 )
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
@@ -44,6 +45,7 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func objects() []state.Object {
 	return []state.Object{
+		&state.Host{ID: "h1", Key: 1},
 		&state.Network{ID: "net", Key: keyNet, MTU: 1442, DNSDomain: "cloud.example"},
 		&state.Network{ID: "isle", Key: keyIsle, MTU: 1450},
 		&state.Network{ID: "out", Key: keyOut, MTU: 1500, External: true, Segment: state.VLAN, Physical: "physnet", VLAN: 7},

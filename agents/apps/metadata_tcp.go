@@ -45,8 +45,8 @@ type metadata struct {
 	guests *guests
 	log    *slog.Logger
 	link   *channel.Endpoint
-	stack  *stack.Stack
 	server *http.Server
+	ready  atomic.Bool // it listens
 	open   atomic.Int64
 }
 
@@ -60,36 +60,39 @@ func newMetadata(cfg MetadataConfig, store *state.Store, log *slog.Logger) (*met
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: metadataIdle, WriteTimeout: 2 * metadataTimeout, IdleTimeout: metadataIdle,
 		MaxHeaderBytes: metadataHeader, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
-	m.stack = stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
-	})
-	return m, m.configure()
+	return m, nil
 }
 
 const metadataNIC tcpip.NICID = 1
 
-// configure gives the stack its one interface, its two addresses, and small buffers: it serves short answers to many.
-func (m *metadata) configure() error {
+const portHTTP = 80
+
+// newStack makes a TCP with one interface, the two addresses, and small buffers: it serves short answers to many.
+func (m *metadata) newStack() (*stack.Stack, error) {
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+	})
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: metadataBuffer, Max: 4 * metadataBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: metadataBuffer, Max: 4 * metadataBuffer}
 	problems := []tcpip.Error{
-		m.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
-		m.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
-		m.stack.CreateNIC(metadataNIC, m.link),
+		s.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
+		s.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
+		s.CreateNIC(metadataNIC, m.link),
 	}
 	for _, a := range []netip.Addr{state.MetadataIPv4(), state.MetadataIPv6()} {
-		problems = append(problems, m.stack.AddProtocolAddress(metadataNIC, tcpip.ProtocolAddress{
+		problems = append(problems, s.AddProtocolAddress(metadataNIC, tcpip.ProtocolAddress{
 			Protocol: protocolOf(a), AddressWithPrefix: tcpip.AddrFromSlice(a.AsSlice()).WithPrefix(),
 		}, stack.AddressProperties{}))
 	}
-	m.stack.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: metadataNIC}, {Destination: header.IPv6EmptySubnet, NIC: metadataNIC}})
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: metadataNIC}, {Destination: header.IPv6EmptySubnet, NIC: metadataNIC}})
 	for _, p := range problems {
 		if p != nil {
-			return fmt.Errorf("metadata: %s", p)
+			s.Destroy()
+			return nil, fmt.Errorf("metadata: %s", p)
 		}
 	}
-	return nil
+	return s, nil
 }
 
 func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
@@ -106,6 +109,9 @@ func (m *metadata) direct(c *Case) Outcome {
 	}
 	if c.Port == nil || c.Port.DisableMetadata {
 		return Foreign
+	}
+	if !m.ready.Load() {
+		return Limited // it will be sent again
 	}
 	n := m.guests.enter(contact{guest{c.Port.Key, c.Src}, c.EthSrc, c.EthDst, c.Now})
 	if n == 0 {
@@ -152,12 +158,23 @@ func (m *metadata) who(from netip.AddrPort) (identity, bool) {
 
 // run serves until ctx ends, and sends what the stack has for guests.
 func (m *metadata) run(ctx context.Context, send func(context.Context, []Reply) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	s, err := m.newStack()
+	if err != nil {
+		return err
+	}
+	defer s.Destroy()
+	var listeners []net.Listener
 	for _, a := range []netip.Addr{state.MetadataIPv4(), state.MetadataIPv6()} {
-		l, err := gonet.ListenTCP(m.stack, tcpip.FullAddress{NIC: metadataNIC, Addr: tcpip.AddrFromSlice(a.AsSlice()), Port: 80}, protocolOf(a))
+		l, err := gonet.ListenTCP(s, tcpip.FullAddress{NIC: metadataNIC, Addr: tcpip.AddrFromSlice(a.AsSlice()), Port: portHTTP}, protocolOf(a))
 		if err != nil {
-			return errors.Join(fmt.Errorf("metadata: listen: %w", err), m.server.Close())
+			return fmt.Errorf("metadata: listen at %s: %w", a, err)
 		}
+		listeners = append(listeners, l)
+	}
+	m.ready.Store(true)
+	defer m.ready.Store(false)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
 		g.Go(func() error {
 			if err := m.server.Serve(&countedListener{l, &m.open}); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 				return fmt.Errorf("metadata: serve: %w", err)
@@ -167,9 +184,7 @@ func (m *metadata) run(ctx context.Context, send func(context.Context, []Reply) 
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		err := m.server.Close()
-		m.stack.Destroy()
-		return err
+		return m.server.Close()
 	})
 	g.Go(func() error { return m.pump(ctx, send) })
 	return g.Wait()

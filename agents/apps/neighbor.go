@@ -2,7 +2,6 @@ package apps
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -97,7 +96,7 @@ func (r *resolver) direct(c *Case) Outcome {
 	case x == nil && len(r.hops) >= neighboursAtMost:
 		return Limited
 	case x == nil || x.phase == failed:
-		asker, ok := r.asker(c, n)
+		asker, ok := r.asker(c.View, c.NextHop.Is4())
 		if !ok {
 			return r.errors.send(c, hostUnreachable()) // no address here to ask from
 		}
@@ -149,46 +148,18 @@ func (c *Case) forward(mac state.MAC, network uint32) {
 	c.sendNetwork(network, c.Frame)
 }
 
-// asker is the address that this host asks from on a network. Several hosts may carry one router, and physical switches remember one
-// place for each Ethernet address: so an address that only this host has is best.
-func (r *resolver) asker(c *Case, n *state.Network) (ends, bool) {
-	four := c.NextHop.Is4()
-	if c.Port != nil {
-		for _, f := range state.All[*state.FloatingIP](c.View, state.Index{List: state.ListFloatingOfPort, ID: c.Port.ID}) {
-			if f.Network == n.ID && f.Address.Is4() == four {
-				return ends{srcMAC: f.MAC, src: f.Address}, true
-			}
-		}
-	}
-	return routerAsker(c.View, c.Gateway, n, r.host, four)
-}
-
-func routerAsker(v *state.View, router *state.Router, n *state.Network, host string, four bool) (ends, bool) {
-	for _, s := range state.All[*state.SnatAddress](v, state.Index{List: state.ListSnatOfNetwork, ID: n.ID}) {
-		if s.Owner == host && four && (s.Router == "" || s.Router == router.ID) {
-			return ends{srcMAC: s.MAC, src: s.Address}, true
-		}
-	}
-	pick := func(list []netip.Prefix, mac state.MAC) (ends, bool) {
-		if !four {
-			return ends{srcMAC: mac, src: mac.LinkLocal()}, true
-		}
-		for _, p := range list {
-			if p.Addr().Is4() {
-				return ends{srcMAC: mac, src: p.Addr()}, true
-			}
-		}
+// asker is who asks: the host with an Ethernet address of its own, and no address of IPv4 (RFC 5227 section 2.1.1). Several hosts carry one router: what
+// they asked with its address would move that from one to the other in the tables of all who hear them.
+func (r *resolver) asker(v *state.View, four bool) (ends, bool) {
+	self := state.Find[*state.Host](v, r.host)
+	switch {
+	case self == nil:
 		return ends{}, false
+	case four:
+		return ends{srcMAC: self.MAC(), src: netip.IPv4Unspecified()}, true
+	default:
+		return ends{srcMAC: self.MAC(), src: self.MAC().LinkLocal()}, true
 	}
-	if g := router.Gateway; g != nil && g.Network == n.ID {
-		return pick(g.Addresses, g.MAC)
-	}
-	for i := range router.Interfaces {
-		if in := &router.Interfaces[i]; in.Network == n.ID {
-			return pick(in.Addresses, in.MAC)
-		}
-	}
-	return ends{}, false
 }
 
 // solicit asks for a neighbour, or, of one that is known, whether it is still there.
@@ -361,15 +332,10 @@ func (r *resolver) adopt(c *Case) {
 		if was.Host != r.host || was.Port != "" || n == nil || r.hops[hop{n.Key, was.Address}] != nil {
 			continue
 		}
-		routers := routersOf(c.View, n.ID)
-		i := slices.IndexFunc(routers, func(x *state.Router) bool {
-			_, ok := routerAsker(c.View, x, n, r.host, was.Address.Is4())
-			return ok
-		})
-		if i < 0 {
-			continue
+		asker, ok := r.asker(c.View, was.Address.Is4())
+		if !ok {
+			return
 		}
-		asker, _ := routerAsker(c.View, routers[i], n, r.host, was.Address.Is4())
 		r.hops[hop{n.Key, was.Address}] = &neighbour{phase: reachable, mac: was.MAC, asker: asker, next: c.Now, needed: c.Now}
 	}
 }

@@ -29,15 +29,15 @@ func heard(frame []byte) Packet {
 }
 
 func arpReply(mac state.MAC, a string) []byte {
-	return (&writer{}).arp(layers.ARPReply, mac, addr(a), macGateway, macGateway, addr("203.0.113.10"))
+	return (&writer{}).arp(layers.ARPReply, mac, addr(a), macHost, macHost, netip.IPv4Unspecified())
 }
 
-// The first packets to an unknown host wait for its address, which is asked for from the router's own; then they go on, and the address is told.
+// The first packets to an unknown host wait for its address, which is asked for from the host's own; then they go on, and the address is told.
 func TestNeighborIsFound(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ hop, asker, target string }{
-		{"203.0.113.1", "203.0.113.10", "203.0.113.1"},
-		{"2001:db8:f::1", macGateway.LinkLocal().String(), "2001:db8:f::1"},
+		{"203.0.113.1", "0.0.0.0", "203.0.113.1"},
+		{"2001:db8:f::1", macHost.LinkLocal().String(), "2001:db8:f::1"},
 	} {
 		l := newLab(t)
 		o, replies := l.ask(t, outward(tt.hop))
@@ -49,7 +49,7 @@ func TestNeighborIsFound(t *testing.T) {
 		answer := arpReply(macOutside, tt.hop)
 		if addr(tt.hop).Is4() {
 			a := layer[*layers.ARP](t, p)
-			if sp, _ := netip.AddrFromSlice(a.SourceProtAddress); a.Operation != 1 || sp != addr(tt.asker) || state.MACOf(a.SourceHwAddress) != macGateway ||
+			if sp, _ := netip.AddrFromSlice(a.SourceProtAddress); a.Operation != 1 || sp != addr(tt.asker) || state.MACOf(a.SourceHwAddress) != macHost ||
 				state.MACOf(layer[*layers.Ethernet](t, p).DstMAC) != broadcast {
 				t.Errorf("asked by %s %x", sp, a.SourceHwAddress)
 			}
@@ -171,20 +171,6 @@ func TestNeighborBounds(t *testing.T) {
 	}
 }
 
-// The question comes from an address that only this host has, where there is one.
-func TestNeighborAsker(t *testing.T) {
-	t.Parallel()
-	fip := &state.FloatingIP{ID: "f", Network: "out", Router: "r", Address: addr("203.0.113.50"), MAC: 0xfa163e000050, Port: "vm1", FixedIP: addr("10.0.0.11")}
-	snat := &state.SnatAddress{ID: "s", Network: "out", Host: "h1", Owner: "h1", Address: addr("203.0.113.60"), MAC: 0xfa163e000060, Ports: 1 << 16}
-	for want, more := range map[string][]state.Object{"203.0.113.50": {fip, snat}, "203.0.113.60": {snat}, "203.0.113.10": nil} {
-		_, replies := newLab(t, more...).ask(t, outward("203.0.113.1"))
-		a := layer[*layers.ARP](t, open(t, one(t, replies, ToNetwork).Frame))
-		if got, _ := netip.AddrFromSlice(a.SourceProtAddress); got != addr(want) {
-			t.Errorf("asked by %s, want %s", got, want)
-		}
-	}
-}
-
 // The port that announced an address of its pairs last has it, for as long as it answers; one that may not have it has no say.
 func TestOwnerOfMovingAddress(t *testing.T) {
 	t.Parallel()
@@ -220,6 +206,23 @@ func TestOwnerOfMovingAddress(t *testing.T) {
 	}
 	if probes == 0 || len(l.lost) != 1 || l.lost[0].ID != l.found[1].ID {
 		t.Errorf("%d probes, lost %v; want the silent IPv6 address lost", probes, l.lost)
+	}
+}
+
+// The gateway of a router whose first host has died is announced by the next.
+func TestGatewayIsAnnouncedByWhoActs(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := &state.Router{ID: "r", Key: keyRouter, Gateway: &state.Gateway{Network: "out", MAC: macGateway, Addresses: []netip.Prefix{prefix("203.0.113.10/24")}, Hosts: []string{"h2", "h1"}}}
+	if l.change([]state.Object{r}); len(announced(t, l)) != 0 {
+		t.Error("announced while the first host lives")
+	}
+	if l.change([]state.Object{&state.Down{ID: "h2"}}); len(announced(t, l)) != 3 {
+		t.Error("not announced after the first host's death")
+	}
+	l.change(nil, state.Ref{Kind: state.KindDown, ID: "h2"})
+	if l.change([]state.Object{&state.Down{ID: "h2"}}); len(announced(t, l)) != 3 {
+		t.Error("not announced after its second death")
 	}
 }
 

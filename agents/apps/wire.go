@@ -107,12 +107,12 @@ func injected(frame []byte, table flows.Table, metadata uint64) openflow.Message
 
 // connection is the part of *openflow.Conn that sends.
 type connection interface {
-	Send(ctx context.Context, xid uint32, m openflow.Message) error
+	Offer(xid uint32, m openflow.Message) error
 }
 
-// Sender is a Config.Send to a switch.
+// Sender is a Config.Send to a switch. It never waits: what the switch is too slow for is lost.
 func Sender(store *state.Store, conn connection) func(context.Context, []Reply) error {
-	return func(ctx context.Context, replies []Reply) error {
+	return func(_ context.Context, replies []Reply) error {
 		messages := make([]openflow.Message, 0, len(replies))
 		store.Read(func(v *state.View) {
 			for _, r := range replies {
@@ -122,7 +122,7 @@ func Sender(store *state.Store, conn connection) func(context.Context, []Reply) 
 			}
 		})
 		for _, m := range messages {
-			if err := conn.Send(ctx, 0, m); err != nil {
+			if err := conn.Offer(0, m); err != nil {
 				return err
 			}
 		}

@@ -110,6 +110,9 @@ type Config struct {
 	PuntRate uint32
 	// OpRate is how many packets of each operation that has to do with routers may go to the agent in a second, with bursts as large; 0 is no limit.
 	OpRate uint32
+	// Names has the agent see the questions of guests, put to whichever DNS server, on networks that have a domain: it answers those for names of
+	// ports. The others wait for it, and while there is no agent none is answered.
+	Names bool
 }
 
 // New returns the compiler of a host. Its program is that of a host without ports, which Update with no changes returns.

@@ -217,7 +217,14 @@ func compileServices(x *emitter, id string) {
 		return
 	}
 	var dhcp4, dhcp6, ra bool
-	for _, s := range all[*state.Subnet](x, state.ListSubnetsOfNetwork, id) {
+	subnets := all[*state.Subnet](x, state.ListSubnetsOfNetwork, id)
+	if len(subnets) > 0 {
+		serveMetadata(x, network)
+	}
+	if x.c.cfg.Names && network.DNSDomain != "" {
+		serveNames(x, network)
+	}
+	for _, s := range subnets {
 		if s.CIDR.Addr().Is4() {
 			dhcp4 = dhcp4 || s.DHCP
 			continue

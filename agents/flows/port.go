@@ -32,6 +32,7 @@ func compilePort(x *emitter, id string) {
 	}
 	classify(x, plug, port, network)
 	admit(x, port)
+	hear(x, port)
 	if !port.PortSecurity {
 		x.flow(port.Ref(), TSourceL2, pUnsecured, from(port.Key), goTo(TSourceRate))
 		return

@@ -71,7 +71,7 @@ func staticPunt(x *emitter) {
 	for _, m := range []openflow.Match{
 		proto(ipv4(match()), protoUDP).Num(openflow.UDPSrc, 68).Num(openflow.UDPDst, 67),
 		proto(ipv6(match()), protoUDP).Num(openflow.UDPSrc, 546).Num(openflow.UDPDst, 547),
-		icmpv6(match(), 133),
+		icmpv6(match(), 133), metadata4(match()), metadata6(match()),
 	} {
 		x.flow(Reason(""), TPuntClass, PNormal, m, apply(raise(FlagPunt)), goTo(TPuntAdmit))
 	}
