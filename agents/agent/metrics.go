@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, c *core) *metrics {
 		gauge("headwater_agent_flows", "Flows of the program.", func(c *core) float64 { return float64(c.compiler.Stats().Flows) }),
 		gauge("headwater_agent_units", "Compilations that the program is made of.", func(c *core) float64 { return float64(c.compiler.Stats().Units) }),
 		counter("headwater_agent_compiled_units_total", "Compilations done.", func(c *core) float64 { return float64(c.compiler.Stats().Compiled) }),
-		gauge("headwater_agent_flow_clashes", "Flows that two parts of the compiler want differently: a defect.", func(c *core) float64 { return float64(c.compiler.Stats().Clashes) }),
+		gauge("headwater_agent_flow_clashes", "Flows that two parts of the compiler want differently (a defect), or that hold not all that they should.", func(c *core) float64 { return float64(c.compiler.Stats().Clashes) }),
 		gauge("headwater_agent_revision", "Revision of the desired state that the agent was told.", func(c *core) float64 { return float64(c.revision) }),
 		gauge("headwater_agent_applied_revision", "Revision of the desired state that the bridge carries out.", func(c *core) float64 { return float64(c.done.revision) }),
 		gauge("headwater_agent_plugged_ports", "Ports that are plugged here.", func(c *core) float64 { return float64(len(c.plugged)) }),

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
@@ -109,6 +110,25 @@ func TestFewFlowsChange(t *testing.T) {
 		if got := len(b.set(tt.to...).Flows); got > tt.most {
 			t.Errorf("%s: %d flows change, want %d at most", tt.name, got, tt.most)
 		}
+	}
+}
+
+// A flow takes so many clauses. What stands beyond is not allowed, and is told of; all else is as it was.
+func TestMoreGroupsThanOneFlowTakes(t *testing.T) {
+	t.Parallel()
+	objects := []state.Object{&state.Network{ID: "n0", Key: 1, MTU: 1450}}
+	for i := range mostClauses + 10 {
+		p := crowdPort(i, "n0", fmt.Sprint("g", i))
+		objects = append(objects, p, crowdPlug(i), &state.SecurityGroup{ID: p.SecurityGroups[0], Rules: []state.SecurityRule{{Protocol: -1, ICMPType: -1, ICMPCode: -1}}})
+	}
+	b, _ := newBare(objects...)
+	f, ok := b.c.Flow(FlowKey{TInRules, pStateful, ipv4(match()).Key()})
+	do, err := openflow.DecodeInstructions(f.Instructions)
+	if !ok || err != nil || len(do) != 1 || len(do[0].(*openflow.InstrApply).Actions) != mostClauses { //nolint:errcheck,forcetypeassert // what the compiler makes
+		t.Errorf("the flow is %v, %v, want one with %d clauses", do, err, mostClauses)
+	}
+	if b.c.Stats().Clashes != 1 {
+		t.Errorf("%d clashes, want 1 that tells of it", b.c.Stats().Clashes)
 	}
 }
 

@@ -83,7 +83,7 @@ type Compiler struct {
 	touched touched
 
 	reasons map[uint32]string // of drops, by the hash in the flow's cookie
-	clashes []FlowKey
+	clashes map[FlowKey]struct{}
 	stats   Stats
 	scratch emitter
 }
@@ -100,7 +100,7 @@ type Stats struct {
 	Compiled uint64 // units, again and again
 	Units    int
 	Flows    int
-	Clashes  int // flows that two units want differently: a defect of the compiler
+	Clashes  int // see Compiler.Clashes
 }
 
 // Config says what a compiler compiles for.
@@ -120,7 +120,7 @@ func New(cfg Config) *Compiler {
 	c := &Compiler{
 		cfg: cfg, units: map[unitKey]*unit{}, origins: map[dep]*origin{},
 		flows: map[FlowKey]*slot{}, groups: map[uint32]*owned[Group]{}, meters: map[uint32]*owned[Meter]{},
-		touched: touched{nil, map[uint32]*Group{}, map[uint32]*Meter{}}, reasons: map[uint32]string{},
+		touched: touched{nil, map[uint32]*Group{}, map[uint32]*Meter{}}, clashes: map[FlowKey]struct{}{}, reasons: map[uint32]string{},
 	}
 	for s := range c.numbers {
 		c.numbers[s] = newNumbers(space(s).limit())
@@ -398,8 +398,8 @@ func (c *Compiler) delta() *Delta {
 	}
 	for _, s := range c.touched.flows {
 		now, clash, there := s.flow()
-		if clash {
-			c.clashes = append(c.clashes, s.key)
+		if delete(c.clashes, s.key); clash {
+			c.clashes[s.key] = struct{}{}
 		}
 		if there != s.had || now != s.was {
 			d.Flows = append(d.Flows, FlowChange{s.key, keep(s.was, s.had), keep(now, there)})
@@ -475,5 +475,7 @@ func (c *Compiler) Stats() Stats {
 	return s
 }
 
-// Clashes are the flows that two parts of the compiler wanted differently, which is a defect; none has been found.
-func (c *Compiler) Clashes() []FlowKey { return slices.Clone(c.clashes) }
+// Clashes are the flows that two parts of the compiler want differently, which is a defect, and those that cannot hold all clauses of conjunctions.
+func (c *Compiler) Clashes() []FlowKey {
+	return slices.SortedFunc(maps.Keys(c.clashes), FlowKey.Compare)
+}

@@ -2,6 +2,7 @@ package flows
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -105,6 +106,8 @@ func mergeIDs(set, gone, laterSet, laterGone []uint32) (outSet, outGone []uint32
 	slices.Sort(outGone)
 	return outSet, outGone
 }
+
+var errTooMany = errors.New("more clauses than one flow takes")
 
 // contribution is what one unit says of a flow.
 type contribution struct {
@@ -225,7 +228,11 @@ func (s *slot) flow() (out Flow, clash, there bool) {
 	return out, err != nil, true
 }
 
-// joined is one flow with all clauses, each once.
+// mostClauses is how many clauses one flow takes: 16 bytes each, of the 65,535 of a message.
+const mostClauses = 4000
+
+// joined is one flow with all clauses, each once. Those that one flow cannot take are left out, and with them what they would have
+// allowed: a host with ports of 4,000 groups, all with one same rule.
 func (s *slot) joined(cookie Cookie) (Flow, error) {
 	clauses := make([]*openflow.Conjunction, 0, s.n)
 	s.each(func(c *contribution) bool {
@@ -236,11 +243,14 @@ func (s *slot) joined(cookie Cookie) (Flow, error) {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Clause, b.Clause))
 	})
 	clauses = slices.CompactFunc(clauses, func(a, b *openflow.Conjunction) bool { return *a == *b })
-	actions := make([]openflow.Action, len(clauses))
-	for i, c := range clauses {
-		actions[i] = c
+	actions := make([]openflow.Action, min(len(clauses), mostClauses))
+	for i := range actions {
+		actions[i] = clauses[i]
 	}
 	instr, err := openflow.InstructionsKey([]openflow.Instruction{&openflow.InstrApply{Actions: actions}})
+	if len(clauses) > mostClauses {
+		err = errTooMany
+	}
 	return Flow{cookie, instr}, err
 }
 
