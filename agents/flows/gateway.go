@@ -31,12 +31,18 @@ func compileGateway(x *emitter, id string) {
 	}
 	x.need(ruleExternal, network.ID)
 	e := exit{router: router, network: network, mode: router.Gateway.Snat, acts: actsAsGateway(x, router)}
+	var floating uint16
 	if zone := get[*state.Zone](x, id); zone != nil {
-		e.zone = zone.Snat
+		e.zone, floating = zone.Snat, zone.Dnat
 	}
 	if e.zone != 0 {
 		e.addresses(x)
 		e.translate(x)
+	}
+	for _, zone := range []uint16{e.zone, e.shared, floating} {
+		if zone != 0 { // what no connection is known of and none begins with still has its guest's address, which nobody outside is to see
+			x.flow(Reason("untranslated"), TRouterOut, PTop, tracked(e.out(), ctInvalid, 0).Num(openflow.CTZone, uint64(zone)))
+		}
 	}
 	e.policy(x)
 	if e.mode != state.SnatNone {
@@ -80,13 +86,21 @@ func (e *exit) addresses(x *emitter) {
 // allPorts says whether an address is a host's with all its ports.
 func allPorts(a *state.SnatAddress) bool { return a.Ports == 1<<16 }
 
-// covered are the packets that this host's own addresses are for: a block has no place for what has no ports.
+// covered are the packets that this host's own addresses are for: a block has no place for what has no ports, but errors about what has are translated
+// where that is.
 func (e *exit) covered(m openflow.Match) []openflow.Match {
-	if e.mode == state.SnatBlocks {
-		return []openflow.Match{proto(ipv4(m), protoTCP), proto(ipv4(m), protoUDP)}
+	if e.mode != state.SnatBlocks {
+		return []openflow.Match{ipv4(m)}
 	}
-	return []openflow.Match{ipv4(m)}
+	out := []openflow.Match{proto(ipv4(m), protoTCP), proto(ipv4(m), protoUDP)}
+	for _, kind := range icmpErrors() {
+		out = append(out, proto(ipv4(m), protoICMP).Num(openflow.ICMPv4Type, kind))
+	}
+	return out
 }
+
+// icmpErrors are the types of ICMP's messages that are about other packets: destination unreachable, time exceeded, parameter problem (RFC 792).
+func icmpErrors() []uint64 { return []uint64{3, 11, 12} }
 
 // policy sends to the gateway's host what cannot leave from here.
 func (e *exit) policy(x *emitter) {

@@ -158,6 +158,11 @@ func TestBlocksOfPorts(t *testing.T) {
 	l.same()
 	l.expect("out", outward(1, "tcp"), nattedAsRouter(labSelf, through(201, "src=203.0.113.70:4096-5119")))
 	l.expect("what has no ports goes by the gateway's host", outward(1, "icmp"), tunnelled("13", "0x400005"))
+	l.expect("an error about what came to a port", sends(1, labLeg1, "icmp", "nw_src=10.0.1.11,nw_dst=192.0.2.80,nw_ttl=64,icmp_type=3,icmp_code=3"),
+		nattedAsRouter(labSelf, through(201, "src=203.0.113.70:4096-5119")))
+	if got, how := l.trace(outward(1, "tcp"), "--ct-next", "trk,inv"); !strings.HasSuffix(got, "| drop") {
+		t.Errorf("what belongs to no connection leaves untranslated: %s\n%s", got, how)
+	}
 	back := func(kind, port string) string {
 		return comes(mac, kind, "nw_src=192.0.2.80,nw_dst=203.0.113.70,nw_ttl=60"+strings.Replace(port, "tp_", kind+"_", 1))
 	}

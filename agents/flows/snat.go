@@ -108,14 +108,14 @@ func (s *sharedAddress) onward(b *state.SnatAddress) ([]openflow.Action, Table, 
 	return []openflow.Action{setMAC(openflow.EthSrc, s.self.MAC()), setMAC(openflow.EthDst, holder.MAC()), set(ROFPort, uint64(uplink.OFPort)), anywhere()}, TTapOut, true
 }
 
-// errors are ICMP's that tell of packets: destination unreachable, time exceeded, parameter problem (RFC 792).
+// errors hands ICMP's errors to each host that has a block.
 func (s *sharedAddress) errors(id string) {
 	if len(s.ways) == 0 {
 		return
 	}
 	group := GroupHandOut | s.x.number(spaceHandOut, id)
 	s.x.group(group, openflow.GroupOfAll, s.ways[:min(len(s.ways), maxTargets)])
-	for _, kind := range []uint64{3, 11, 12} {
+	for _, kind := range icmpErrors() {
 		s.x.flow(s.first.Ref(), TRouterMAC, PNormal, proto(s.comes(), protoICMP).Num(openflow.ICMPv4Type, kind), apply(&openflow.Group{Group: group}))
 	}
 }
