@@ -24,6 +24,8 @@ type Reporter interface {
 	Applied(incarnation string, revision uint64)
 	// Report tells what has changed since the last report.
 	Report(r *api.Report)
+	// Answer answers a request.
+	Answer(a *api.Answer)
 }
 
 // Parts are what an agent works with beside its configuration. All may be nil.
@@ -48,6 +50,7 @@ type Agent struct {
 	apps     *apps.Apps
 	wake     chan struct{}
 	report   chan struct{}
+	requests chan *api.ToAgent
 
 	mu   sync.Mutex // guards the fields below
 	news news
@@ -66,7 +69,8 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	if with.Now == nil {
 		with.Now = time.Now
 	}
-	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, registry: with.Metrics, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, registry: with.Metrics, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1),
+		requests: make(chan *api.ToAgent, maxRequests)}
 	a.told = sync.NewCond(&a.mu)
 	a.metrics = newMetrics(with.Metrics, a.core)
 	var err error
@@ -85,21 +89,40 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	return a, nil
 }
 
-// Commit hands the agent a revision of the desired state. It does not wait for it to be carried out.
-func (a *Agent) Commit(c Commit) {
+// maxCommits bounds how many revisions wait to be looked at.
+const maxCommits = 16
+
+// Commit hands the agent a revision of the desired state. It does not wait for it to be carried out, but for those before to have been looked at, where
+// there are many; its error is ctx's.
+func (a *Agent) Commit(ctx context.Context, c Commit) error {
+	stop := context.AfterFunc(ctx, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.told.Broadcast()
+	})
+	defer stop()
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.news.commits) >= maxCommits && !c.Snapshot {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.told.Wait()
+	}
 	if c.Snapshot {
 		a.news.commits = a.news.commits[:0] // what has not been looked at yet does not matter any more
 	}
 	a.news.commits = append(a.news.commits, c)
-	a.mu.Unlock()
+	a.news.begin()
 	poke(a.wake)
+	return nil
 }
 
 // learned takes neighbours that were found and lost on this host.
 func (a *Agent) learned(found []state.Object, lost []state.Ref) {
 	a.mu.Lock()
 	a.news.neighbors, a.news.gone = append(a.news.neighbors, found...), append(a.news.gone, lost...)
+	a.news.begin()
 	a.mu.Unlock()
 	poke(a.wake)
 	if a.reporter != nil {
@@ -119,10 +142,17 @@ func (a *Agent) send(ctx context.Context, replies []apps.Reply) error {
 // State is the replica that the agent works from.
 func (a *Agent) State() *state.Store { return a.core.store }
 
+// StateFile tells of a state file that could not be taken, or with nil that one was.
+func (a *Agent) StateFile(err error) {
+	a.core.alarm(err != nil, alarmState, a.cfg.Host, "%v", err)
+	poke(a.report)
+}
+
 func (a *Agent) databaseChanged(changes []ovsdb.Change) {
 	a.mu.Lock()
 	a.news.database = append(a.news.database, changes...)
 	a.news.synced = true
+	a.news.begin()
 	a.mu.Unlock()
 	poke(a.wake)
 }
@@ -182,6 +212,8 @@ func (a *Agent) run(ctx context.Context) error {
 		g.Go(func() error { return a.writer.Run(ctx) })
 		g.Go(func() error { return a.switcher.Run(ctx) })
 		g.Go(func() error { return a.tell(ctx) })
+		g.Go(func() error { return a.answerRequests(ctx) })
+		g.Go(func() error { return a.count(ctx) })
 		return nil
 	})
 	return g.Wait()
@@ -235,6 +267,9 @@ func (a *Agent) think(ctx context.Context) error {
 			a.metrics.compile.Observe(time.Since(began).Seconds())
 			if e.program {
 				poke(a.switcher.wake)
+			}
+			if e.wiring {
+				a.writer.wiring.Store(true)
 			}
 			poke(a.writer.wake)
 			poke(a.report)

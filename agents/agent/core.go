@@ -43,6 +43,7 @@ type core struct {
 	revision    uint64
 
 	pending flows.Delta // not sent yet
+	since   time.Time   // when the first of pending was told
 	flush   []uint16    // zones to be emptied before pending is sent
 	gen     uint64      // of the program; rises with each change
 	applied uint64      // the generation that the switch carries out
@@ -54,8 +55,11 @@ type core struct {
 	}
 	revisions []generation         // not applied yet
 	plugged   map[string]*plugging // by port
+	unmarked  map[string]struct{}  // ports of which the database may have to be told
+	untold    map[string]struct{}  // ports of which the reporter may have to be told
 	compiling time.Duration        // in all
 	steps     uint64
+	drops     map[string]uint64      // packets by reason
 	learned   map[state.Ref]struct{} // neighbours found here: not part of what snapshots say
 	unsaid    []state.Change         // taken in, not carried out
 	saying    []state.Change         // handed to the switch
@@ -82,7 +86,7 @@ type plugging struct {
 
 func newCore(cfg Config, now func() time.Time) *core {
 	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate}),
-		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{},
+		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, untold: map[string]struct{}{},
 		learned: map[state.Ref]struct{}{}}
 }
 
@@ -93,6 +97,13 @@ type news struct {
 	synced    bool // the database was read
 	neighbors []state.Object
 	gone      []state.Ref
+	since     time.Time // when the first of it came
+}
+
+func (n *news) begin() {
+	if n.since.IsZero() {
+		n.since = time.Now()
+	}
 }
 
 func (n *news) empty() bool {
@@ -139,6 +150,9 @@ func (c *core) take(n news) effect {
 	e := effect{wiring: t.wiring, marks: len(t.guests) > 0}
 	if len(changes) == 0 && len(n.commits) == 0 && !first {
 		return e
+	}
+	if c.since.IsZero() {
+		c.since = n.since
 	}
 	c.compile(changes)
 	if len(n.commits) > 0 {
@@ -369,6 +383,7 @@ func (c *core) plug(id string) *state.Plug {
 	}
 	g, ok := c.mirror.guest(ifaceID)
 	p := c.plugged[id]
+	c.changed(id)
 	if !ok {
 		if p != nil {
 			delete(c.plugged, id)
@@ -385,7 +400,7 @@ func (c *core) plug(id string) *state.Plug {
 	c.alarms.set(len(p.rivals) > 0, alarmRivals, id, "interface %s is the port; %s claims to be it too", p.name, strings.Join(p.rivals, ", "))
 	c.alarms.set(p.error != "", alarmInterface, id, "interface %s: %s", p.name, p.error)
 	if g.number() == 0 {
-		p.gen, p.ready = 0, false
+		p.gen, p.ready, p.marked = 0, false, false
 		return nil
 	}
 	zone, fresh := c.zones.take("port " + id)
@@ -394,6 +409,11 @@ func (c *core) plug(id string) *state.Plug {
 	}
 	c.alarms.set(zone == 0, alarmZones, id, "all connection tracking zones are taken")
 	return &state.Plug{ID: id, OFPort: g.number(), Zone: zone}
+}
+
+// changed notes that there may be something to tell of a port.
+func (c *core) changed(id string) {
+	c.unmarked[id], c.untold[id] = struct{}{}, struct{}{}
 }
 
 // release takes an owner's zone back. Its connections end with it.
@@ -458,9 +478,10 @@ func (c *core) settlePort(v *state.View, id string, p *plugging) {
 	if port != nil {
 		p.epoch = port.BindingEpoch
 	}
+	c.changed(id)
 	switch {
 	case !carried:
-		p.gen, p.ready = 0, false
+		p.gen, p.ready, p.marked = 0, false, false
 	case p.gen == 0:
 		p.gen = c.gen
 	}

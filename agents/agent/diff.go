@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -16,6 +17,7 @@ type work struct {
 	whole  bool               // the bundle must not be cut
 
 	gen    uint64
+	since  time.Time // when the first of what it carries out was told; zero: nothing was
 	epoch  uint16
 	meters []uint32 // made
 	gone   []uint32 // meters that went

@@ -29,6 +29,7 @@ type host struct {
 	mu      sync.Mutex // guards the fields below
 	reports []*api.Report
 	applied uint64
+	answers []*api.Answer
 }
 
 func newHost(t testing.TB) *host {
@@ -51,6 +52,21 @@ func (h *host) Report(r *api.Report) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reports = append(h.reports, r)
+}
+
+// Answer is told of answers.
+func (h *host) Answer(a *api.Answer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers = append(h.answers, a)
+}
+
+// Commit hands the agent a revision.
+func (h *host) Commit(c Commit) {
+	h.t.Helper()
+	if err := h.Agent.Commit(h.t.Context(), c); err != nil {
+		h.t.Error(err)
+	}
 }
 
 // start starts an agent, which ends with the test.

@@ -10,6 +10,7 @@ type metrics struct {
 	refused   prometheus.Counter
 	bundle    prometheus.Histogram
 	compile   prometheus.Histogram
+	reaction  prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, c *core) *metrics {
@@ -22,6 +23,8 @@ func newMetrics(reg prometheus.Registerer, c *core) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "headwater_agent_compile_seconds", Help: "Time to take in what had changed and compile it.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
+		reaction: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "headwater_agent_reaction_seconds",
+			Help: "Time from being told of a change until the bridge carries it out.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
 	}
 	gauge := func(name, help string, f func(*core) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
@@ -40,7 +43,8 @@ func newMetrics(reg prometheus.Registerer, c *core) *metrics {
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.connected, m.fills, m.changes, m.refused, m.bundle, m.compile,
+	reg.MustRegister(dropCollector{c})
+	reg.MustRegister(m.connected, m.fills, m.changes, m.refused, m.bundle, m.compile, m.reaction,
 		gauge("headwater_agent_flows", "Flows of the program.", func(c *core) float64 { return float64(c.compiler.Stats().Flows) }),
 		gauge("headwater_agent_units", "Compilations that the program is made of.", func(c *core) float64 { return float64(c.compiler.Stats().Units) }),
 		counter("headwater_agent_compiled_units_total", "Compilations done.", func(c *core) float64 { return float64(c.compiler.Stats().Compiled) }),
@@ -62,4 +66,18 @@ func newMetrics(reg prometheus.Registerer, c *core) *metrics {
 		gauge("headwater_agent_zones", "Connection tracking zones in use.", func(c *core) float64 { return float64(len(c.zones.used)) }),
 	)
 	return m
+}
+
+// dropCollector has the counts of dropped packets, by reasons that only the switch's flows tell.
+type dropCollector struct{ core *core }
+
+// Describe says nothing beforehand.
+func (dropCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect gives the last counts.
+func (d dropCollector) Collect(out chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("headwater_agent_dropped_packets_total", "Packets dropped by the switch, by reason, since the flow that drops them was made.", []string{"reason"}, nil)
+	for reason, n := range d.core.dropCounts() {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), reason)
+	}
 }

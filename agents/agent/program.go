@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -34,6 +36,7 @@ func (c *core) hand(w *work) {
 		w.first = append(w.first, &openflow.CTFlushZone{Zone: zone})
 	}
 	c.pending, c.flush, w.gen = flows.Delta{}, nil, c.gen
+	w.since, c.since = c.since, time.Time{}
 	c.saying, c.unsaid = append(c.saying, c.unsaid...), nil
 }
 
@@ -129,9 +132,10 @@ func (c *core) carried(gen uint64, epoch uint16) {
 		c.done.incarnation, c.done.revision = c.revisions[0].incarnation, c.revisions[0].revision
 		c.revisions = c.revisions[1:]
 	}
-	for _, p := range c.plugged {
-		if p.gen != 0 && p.gen <= gen {
+	for id, p := range c.plugged {
+		if p.gen != 0 && p.gen <= gen && !p.ready {
 			p.ready = true
+			c.changed(id)
 		}
 	}
 }

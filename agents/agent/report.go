@@ -54,20 +54,25 @@ func (a *Agent) tell(ctx context.Context) error {
 func (c *core) report(last map[string]*api.PortStatus) *api.Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.ports()
 	r := &api.Report{Alarms: c.alarms.told(false)}
-	for _, id := range slices.Sorted(maps.Keys(now)) {
-		if !proto.Equal(last[id], now[id]) {
-			r.Ports = append(r.Ports, now[id])
+	ids := slices.Sorted(maps.Keys(c.untold))
+	c.untold = map[string]struct{}{}
+	c.store.Read(func(v *state.View) {
+		for _, id := range ids {
+			p := c.plugged[id]
+			if p == nil {
+				if was := last[id]; was != nil {
+					r.Ports = append(r.Ports, &api.PortStatus{Port: id, BindingEpoch: was.BindingEpoch})
+					delete(last, id)
+				}
+				continue
+			}
+			if now := c.port(v, id, p); !proto.Equal(last[id], now) {
+				r.Ports = append(r.Ports, now)
+				last[id] = now
+			}
 		}
-	}
-	for id, was := range last {
-		if now[id] == nil {
-			r.Ports = append(r.Ports, &api.PortStatus{Port: id, BindingEpoch: was.BindingEpoch})
-			delete(last, id)
-		}
-	}
-	maps.Copy(last, now)
+	})
 	return r
 }
 
@@ -88,24 +93,29 @@ func (c *core) ports() map[string]*api.PortStatus {
 	out := make(map[string]*api.PortStatus, len(c.plugged))
 	c.store.Read(func(v *state.View) {
 		for id, p := range c.plugged {
-			s := &api.PortStatus{Port: id, Plugged: v.Get(state.Ref{Kind: state.KindPlug, ID: id}) != nil, Ready: p.ready, BindingEpoch: p.epoch, Error: p.error}
-			if port := state.Find[*state.Port](v, id); s.Error == "" && port != nil {
-				if mac := c.mirror.interfaces[p.iface].ExternalIDs[keyAttachedMAC]; mac != "" && port.Parent == "" {
-					if m, err := state.ParseMAC(mac); err != nil || m != port.MAC {
-						s.Error = "interface " + p.name + " is attached to a guest's device with the address " + mac + ", the port's is " + port.MAC.String()
-					}
-				}
-			}
-			out[id] = s
+			out[id] = c.port(v, id, p)
 		}
 	})
 	return out
 }
 
+func (c *core) port(v *state.View, id string, p *plugging) *api.PortStatus {
+	s := &api.PortStatus{Port: id, Plugged: v.Get(state.Ref{Kind: state.KindPlug, ID: id}) != nil, Ready: p.ready, BindingEpoch: p.epoch, Error: p.error}
+	port := state.Find[*state.Port](v, id)
+	mac := c.mirror.interfaces[p.iface].ExternalIDs[keyAttachedMAC]
+	if s.Error != "" || port == nil || port.Parent != "" || mac == "" {
+		return s
+	}
+	if m, err := state.ParseMAC(mac); err != nil || m != port.MAC {
+		s.Error = "interface " + p.name + " is attached to a guest's device with the address " + mac + ", the port's is " + port.MAC.String()
+	}
+	return s
+}
+
 func (c *core) flowStatus() *api.FlowStatus {
 	return &api.FlowStatus{
 		Flows: uint32(c.compiler.Stats().Flows), Groups: uint32(len(c.compiler.Groups())), Meters: uint32(len(c.compiler.Meters())), //nolint:gosec // far fewer
-		Epoch: uint32(c.epoch), ForeignChanges: c.foreign,
+		Epoch: uint32(c.epoch), ForeignChanges: c.foreign, Drops: maps.Clone(c.drops),
 	}
 }
 

@@ -263,6 +263,9 @@ func (n *session) do(ctx context.Context, w *work) error {
 		n.metrics.bundle.Observe(time.Since(began).Seconds())
 		n.metrics.changes.Add(float64(len(w.bundle)))
 	}
+	if !w.since.IsZero() {
+		n.metrics.reaction.Observe(time.Since(w.since).Seconds())
+	}
 	n.core.carried(w.gen, w.epoch)
 	n.switcher.carried()
 	return nil

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/ovsdb"
@@ -20,6 +21,8 @@ type writer struct {
 	core *core
 	db   *ovsdb.Client
 	wake chan struct{}
+	// wiring says that bridges or our own ports have changed, or what they should be.
+	wiring atomic.Bool
 }
 
 // Run writes what is to be written until ctx ends. One transaction takes all that has added up since the one before.
@@ -54,18 +57,16 @@ func (w *writer) step(ctx context.Context, restored *uint16) (again bool, err er
 	if !w.core.databaseSeen() {
 		return false, nil
 	}
-	ops, problems := wire(w.db.View(), w.cfg, w.core.wantsNow())
-	w.core.problems(problems)
-	if len(ops) > 0 {
-		if _, err := w.db.Transact(ctx, ops...); err != nil {
+	if w.wiring.Swap(false) {
+		if err := w.wire(ctx); err != nil {
+			w.wiring.Store(true)
 			return false, fmt.Errorf("wire the bridge: %w", err)
 		}
-		w.log.InfoContext(ctx, "bridge was wired", "bridge", w.cfg.Bridge, "operations", len(ops))
-		return true, nil
 	}
 	m := w.core.marks()
 	if len(m.ops) > 0 {
 		if _, err := w.db.Transact(ctx, m.ops...); err != nil {
+			w.core.unmark(m)
 			return false, fmt.Errorf("note what is ready: %w", err)
 		}
 		w.core.marked(m)
@@ -78,6 +79,20 @@ func (w *writer) step(ctx context.Context, restored *uint16) (again bool, err er
 		*restored = m.epoch
 	}
 	return false, nil
+}
+
+// wire makes the bridge and its ports what they should be. The transaction changes what it looked at, so that it is looked at again.
+func (w *writer) wire(ctx context.Context) error {
+	ops, problems := wire(w.db.View(), w.cfg, w.core.wantsNow())
+	w.core.problems(problems)
+	if len(ops) == 0 {
+		return nil
+	}
+	if _, err := w.db.Transact(ctx, ops...); err != nil {
+		return err
+	}
+	w.log.InfoContext(ctx, "bridge was wired", "bridge", w.cfg.Bridge, "operations", len(ops))
+	return nil
 }
 
 const restoreWait = "flow-restore-wait"
@@ -172,8 +187,8 @@ func (c *core) problems(list []problem) {
 type marks struct {
 	ops    []ovsdb.Op
 	ready  map[string]ovsdb.UUID // ports, and the interface that was marked
+	looked map[string]struct{}   // ports that this is about
 	epoch  uint16
-	routes map[string]string
 }
 
 // marks writes down which ports are ready, and who has which zone. A port's zone stands on its interface, and goes with it.
@@ -182,8 +197,14 @@ func (c *core) marks() marks {
 	defer c.mu.Unlock()
 	m := marks{ready: map[string]ovsdb.UUID{}, epoch: c.epoch}
 	values := map[ovsdb.UUID]map[string]string{}
-	for id, p := range c.plugged {
-		if p.marked || !p.ready {
+	if !c.known {
+		return m
+	}
+	m.looked = c.unmarked
+	c.unmarked = map[string]struct{}{}
+	for id := range m.looked {
+		p := c.plugged[id]
+		if p == nil || p.marked || !p.ready {
 			continue
 		}
 		row, ok := c.mirror.interfaces[p.iface]
@@ -204,20 +225,20 @@ func (c *core) marks() marks {
 	for _, iface := range slices.Sorted(maps.Keys(values)) {
 		m.ops = append(m.ops, setKeys("Interface", iface, c.mirror.interfaces[iface].ExternalIDs, values[iface], nil)...)
 	}
-	m.ops = append(m.ops, c.unready()...)
+	m.ops = append(m.ops, c.unready(m.looked)...)
 	m.ops = append(m.ops, c.bridgeMarks()...)
 	return m
 }
 
 // unready takes the word back of interfaces whose port is not what they were ready for.
-func (c *core) unready() (ops []ovsdb.Op) {
-	for ifaceID, rows := range c.mirror.byIfaceID {
-		for id := range rows {
+func (c *core) unready(looked map[string]struct{}) (ops []ovsdb.Op) {
+	for ifaceID := range looked {
+		for id := range c.mirror.byIfaceID[ifaceID] {
 			row := c.mirror.interfaces[id]
 			if row.ExternalIDs[keyReady] == "" {
 				continue
 			}
-			if p := c.plugged[ifaceID]; c.known && (p == nil || p.iface == id && p.gen == 0) {
+			if p := c.plugged[ifaceID]; p == nil || p.iface != id || p.gen == 0 {
 				ops = append(ops, setKeys("Interface", id, row.ExternalIDs, nil, []string{keyReady})...)
 			}
 		}
@@ -267,6 +288,13 @@ func setKeys(table string, id ovsdb.UUID, has, want map[string]string, gone []st
 		return nil
 	}
 	return []ovsdb.Op{ovsdb.Mutate(table, ovsdb.ByID(id), mutations...)}
+}
+
+// unmark has the ports looked at again: what was to be written of them may not be.
+func (c *core) unmark(m marks) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.unmarked, m.looked)
 }
 
 // marked notes that a transaction is made.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,16 +15,24 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headwater-cloud/headwater/agents/agent"
+	"github.com/headwater-cloud/headwater/agents/api"
+	"github.com/headwater-cloud/headwater/agents/mtls"
 	"github.com/headwater-cloud/headwater/agents/state"
 	"github.com/headwater-cloud/headwater/agents/statefile"
+	"github.com/headwater-cloud/headwater/agents/stream"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
+	"github.com/headwater-cloud/headwater/sites/ident"
 )
 
 // runFlags are the flags of run that are not the agent's own words.
 type runFlags struct {
-	state         string
-	tunnelAddress string
-	logLevel      string
+	state          string
+	servers        []string
+	site           string
+	identity       mtls.Config
+	tunnelAddress  string
+	metadataSecret string
+	logLevel       string
 }
 
 func runCommand(stderr io.Writer) *cobra.Command {
@@ -31,9 +40,10 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	cfg.Host, _ = os.Hostname()
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run --state FILE",
+		Use:   "run (--state FILE | --server HOST:PORT...)",
 		Short: "Run the agent",
 		Long: "Makes the host's Open vSwitch carry out a desired state, and keeps it so until it is ended. The switch goes on with its flows when the agent ends.\n\n" +
+			"With --server, it is followed from relays or from Top, and kept in the state directory, so that the agent starts without them.\n\n" +
 			"With --state, the desired state is a file: YAML with the lists hosts, networks, subnets, ports, routers, floating_ips, security_groups,\n" +
 			"address_sets, snat_addresses and neighbors. It is read again when it changes. A file with something wrong in it changes nothing.",
 		Args: argsOf(cobra.NoArgs),
@@ -41,6 +51,14 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.state, "state", "", "the file with the desired state")
+	flags.StringArrayVar(&f.servers, "server", nil, "a relay, or Top, that the desired state comes from; may be repeated")
+	flags.StringVar(&f.site, "site", "", "the site, with --server")
+	flags.StringVar(&f.identity.CertFile, "cert", "", "this host's certificate, with --server; read again when it changes")
+	flags.StringVar(&f.identity.KeyFile, "key", "", "its key")
+	flags.StringVar(&f.identity.CAFile, "ca", "", "the authorities that servers' certificates are checked against")
+	flags.StringVar(&f.identity.Domain, "trust-domain", mtls.DefaultDomain, "trust domain of the certificates")
+	flags.StringVar(&cfg.Metadata.Upstream, "metadata", "", "the site's metadata service, such as http://nova-metadata:8775; without one guests get none")
+	flags.StringVar(&f.metadataSecret, "metadata-secret-file", "", "the file with its secret, which Nova knows as neutron.metadata_proxy_shared_secret")
 	flags.StringVar(&cfg.Host, "host", cfg.Host, "this host's id")
 	flags.StringVar(&cfg.Bridge, "bridge", cfg.Bridge, "the bridge that guests are plugged into; it is made when it is not there")
 	flags.StringVar(&cfg.DatapathType, "datapath", cfg.DatapathType, "the type of the bridge when it is made: system (the kernel's) or netdev")
@@ -63,8 +81,15 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return run.Usagef("--log-level %s: want debug, info, warn or error", f.logLevel)
 	}
-	if f.state == "" {
-		return run.Usagef("headwater-agent run: nothing says what the desired state is; give --state FILE")
+	if (f.state == "") == (len(f.servers) == 0) {
+		return run.Usagef("headwater-agent run: give either --state FILE or --server HOST:PORT, which say what the desired state is")
+	}
+	if f.metadataSecret != "" {
+		raw, err := os.ReadFile(f.metadataSecret)
+		if err != nil {
+			return run.Usage(fmt.Errorf("--metadata-secret-file: %w", err))
+		}
+		cfg.Metadata.Secret = ident.Secret(strings.TrimSpace(string(raw)))
 	}
 	if f.tunnelAddress != "" {
 		a, err := netip.ParseAddr(f.tunnelAddress)
@@ -77,14 +102,51 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 		return run.Usage(err)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
-	a, err := agent.New(cfg, agent.Parts{Log: log, Metrics: prometheus.NewRegistry()})
+	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry()}
+	if f.state != "" {
+		a, err := agent.New(cfg, parts)
+		if err != nil {
+			return err
+		}
+		return together(ctx, a.Run, func(ctx context.Context) error { return follow(ctx, a, f.state, log) })
+	}
+	return runWithServers(ctx, cfg, f, parts)
+}
+
+// together runs parts until one ends with an error, or ctx ends.
+func together(ctx context.Context, parts ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range parts {
+		g.Go(func() error { return part(ctx) })
+	}
+	return g.Wait()
+}
+
+// runWithServers runs the agent with the state of relays or Top.
+func runWithServers(ctx context.Context, cfg agent.Config, f runFlags, parts agent.Parts) error {
+	f.identity.Refused = func(err error) { parts.Log.ErrorContext(ctx, "changed certificate was not taken", "err", err) }
+	credentials, err := mtls.Load(f.identity)
 	if err != nil {
+		return run.Usage(err)
+	}
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return run.Usage(fmt.Errorf("state directory: %w", err))
+	}
+	var a *agent.Agent // made below: each needs the other
+	client, err := stream.New(stream.Config{
+		Servers: f.servers, Host: cfg.Host, Site: f.site, Version: run.Version(), Credentials: credentials, File: filepath.Join(cfg.StateDir, "state"),
+		Commit:  func(ctx context.Context, c stream.Commit) error { return a.Commit(ctx, agent.Commit(c)) },
+		Request: func(m *api.ToAgent) { a.Request(m) },
+		Log:     parts.Log, Metrics: parts.Metrics,
+	})
+	if err != nil {
+		return run.Usage(err)
+	}
+	parts.Reporter = client
+	if a, err = agent.New(cfg, parts); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.Run(ctx) })
-	g.Go(func() error { return follow(ctx, a, f.state, log) })
-	return g.Wait()
+	return together(ctx, a.Run, client.Run)
 }
 
 // follow hands a state file to the agent, each time that it changes as another revision.
@@ -92,9 +154,11 @@ func follow(ctx context.Context, a *agent.Agent, path string, log *slog.Logger) 
 	var revision uint64
 	return statefile.Watch(ctx, path, func(objects []state.Object) {
 		revision++
+		a.StateFile(nil)
 		log.InfoContext(ctx, "state file was read", "file", path, "revision", revision, "objects", len(objects))
-		a.Commit(agent.Commit{Incarnation: "file", Revision: revision, Snapshot: true, Set: objects})
+		_ = a.Commit(ctx, agent.Commit{Incarnation: "file", Revision: revision, Snapshot: true, Set: objects}) // a snapshot waits for nothing
 	}, func(err error) {
+		a.StateFile(err)
 		log.ErrorContext(ctx, "state file was not taken", "file", path, "err", strings.ReplaceAll(err.Error(), "\n", "; "))
 	})
 }

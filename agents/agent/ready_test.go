@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/headwater-cloud/headwater/agents/api"
+)
+
+// A port that is taken away from its host is not ready any more, and is again when it comes back.
+func TestReadyGoesAndComesBack(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	h.Commit(snapshot(t, 2, strings.ReplaceAll(twoPorts, "port_security: true, host: h1", "port_security: true, host: h2")))
+	h.await("d1 is not ready", func() (bool, string) {
+		ids := h.column("Interface", "d1", "external_ids")
+		return !strings.Contains(ids, keyReady), ids
+	})
+	h.settled()
+	h.Commit(snapshot(t, 3, twoPorts))
+	h.ready("d1")
+	if got := h.column("Interface", "d1", "external_ids:hw-ready"); got != "3" {
+		t.Errorf("d1 is ready with revision %q, want 3", got)
+	}
+}
+
+// A subport is plugged by its parent's interface, with a zone of its own that the agent finds again.
+func TestSubports(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	const trunk = twoPorts + "- {id: sub, key: 9, network: n1, mac: 'fa:16:3e:00:00:09', parent: p1, parent_vlan: 5, host: h1}\n"
+	h.Commit(snapshot(t, 2, trunk))
+	zone := ""
+	h.await("the subport's zone", func() (bool, string) {
+		zone = h.column("Interface", "d1", `external_ids:"hw-zone:sub"`)
+		return zone != "", h.column("Interface", "d1", "external_ids")
+	})
+	h.settled()
+	h.restart(snapshot(t, 2, trunk))
+	h.settled()
+	if got := h.column("Interface", "d1", `external_ids:"hw-zone:sub"`); got != zone {
+		t.Errorf("the zone of the subport was %s and is %s", zone, got)
+	}
+	h.core.mu.Lock()
+	defer h.core.mu.Unlock()
+	if got := fmt.Sprint(h.core.zones.of["port sub"]); got != zone {
+		t.Errorf("the agent took zone %s, want %s of before", got, zone)
+	}
+}
+
+// What goes up says of each port once what has changed.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	h.ovs.Vsctl("del-port", "d2")
+	h.plug("d3", "p2", "external_ids:attached-mac=\"fa:16:3e:ff:ff:ff\"")
+	h.await("p2 is at odds with its device", func() (bool, string) {
+		last := map[string]*api.PortStatus{}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, r := range h.reports {
+			for _, p := range r.Ports {
+				last[p.Port] = p
+			}
+		}
+		p1, p2 := last["p1"], last["p2"]
+		ok := p1.GetPlugged() && p1.GetReady() && p2.GetPlugged() && strings.Contains(p2.GetError(), "fa:16:3e:ff:ff:ff")
+		return ok, fmt.Sprint(last)
+	})
+	h.plug("d4", "", "options:nonsense=1", "type=nonsense", "external_ids:iface-id=p9")
+	h.await("the switch's words about d4", func() (bool, string) {
+		for _, a := range h.Status().Alarms {
+			if a.Code == alarmInterface && a.Object == "p9" {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprint(h.Status().Alarms)
+	})
+}
+
+// A check of a trace is the switch's own words.
+func TestTraceCheck(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	frame := append([]byte{0xfa, 0x16, 0x3e, 0, 0, 2, 0xfa, 0x16, 0x3e, 0, 0, 1, 8, 0, 0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 11, 10, 0, 0, 12}, make([]byte, 26)...)
+	for i, tt := range []struct {
+		check *api.TraceCheck
+		want  string
+	}{
+		{&api.TraceCheck{Port: "p1", Frame: frame}, "Datapath actions"},
+		{&api.TraceCheck{Port: "nobody", Frame: frame}, "not plugged"},
+	} {
+		h.Request(&api.ToAgent{Message: &api.ToAgent_Request{Request: &api.Request{Id: uint64(i + 1), What: &api.Request_TraceCheck{TraceCheck: tt.check}}}})
+		h.await("the answer", func() (bool, string) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, a := range h.answers {
+				if a.Id == uint64(i+1) {
+					return strings.Contains(a.GetTraceResult().GetText()+a.GetError(), tt.want), a.String()
+				}
+			}
+			return false, "none"
+		})
+	}
+}
