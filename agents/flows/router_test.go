@@ -222,7 +222,9 @@ func TestRouterIntoVLAN(t *testing.T) {
 	enters := in(leg3, "udp", "nw_src=10.0.3.99,nw_dst=10.0.1.11,nw_ttl=64")
 	l.expect("to a guest here", v4("10.0.3.12"), changed(leg3, "fa:16:3e:00:00:02", 63)+"p2")
 	l.expect("to a guest elsewhere, with the host's own address", v4("10.0.3.13"), tagged(labSelf, "fa:16:3e:00:00:03"))
-	l.expect("to a machine that is not known: the agent asks", v4("10.0.3.99"), "userspace.*")
+	if _, how := l.trace(v4("10.0.3.99")); !strings.Contains(how, fmt.Sprintf("controller(userdata=%02x,pause)", uint8(OpNeighbor))) {
+		t.Errorf("to a machine that is not known: does not wait for the agent, who asks\n%s", how)
+	}
 	l.set(&state.Neighbor{ID: "old", Network: "n3", Address: netip.MustParseAddr("10.0.3.99"), MAC: 0x0c0000000009, Epoch: 1},
 		&state.Neighbor{ID: "new", Network: "n3", Address: netip.MustParseAddr("10.0.3.99"), MAC: 0x0c0000000002, Epoch: 2},
 		&state.Neighbor{ID: "vip", Network: "n3", Address: netip.MustParseAddr("10.0.3.50"), MAC: labMAC(2), Port: "p2"})
