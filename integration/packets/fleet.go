@@ -3,7 +3,6 @@
 package packets
 
 import (
-	"net/netip"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -108,13 +107,13 @@ func (f *Fleet) apply(p *programmed, objects []state.Object, gone []state.Ref) {
 	p.host.Appctl("revalidator/wait") // what the datapath has decided before is decided anew a moment later
 }
 
-// Guest makes a VM and its port, which change may make another; the VM's addresses and what the port says of them follow from each other.
-func (f *Fleet) Guest(name string, h *hosts.Host, network string, addresses []netip.Prefix, change func(*state.Port)) (*hosts.VM, *state.Port) {
+// Guest makes a VM and its port on a network, with the VM's addresses; change may make the port another.
+func (f *Fleet) Guest(name string, h *hosts.Host, network string, cfg hosts.VMConfig, change func(*state.Port)) (*hosts.VM, *state.Port) {
 	f.t.Helper()
-	vm := f.VM(name, h, hosts.VMConfig{IPs: addresses})
+	vm := f.VM(name, h, cfg)
 	f.ports++
 	port := &state.Port{ID: name, Key: f.ports, Network: network, MAC: state.MACOf(vm.MAC), Host: h.Name, PortSecurity: true, QoS: state.QoS{DSCP: -1}}
-	for _, a := range addresses {
+	for _, a := range cfg.IPs {
 		port.FixedIPs = append(port.FixedIPs, state.FixedIP{Address: a.Addr()})
 	}
 	if change != nil {

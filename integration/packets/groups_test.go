@@ -23,9 +23,11 @@ type guests struct {
 	a, b, c *hosts.VM
 }
 
-// addresses of the n-th guest.
-func addresses(n int) []netip.Prefix {
-	return []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", n)), netip.MustParsePrefix(fmt.Sprintf("fd00::%d/64", n))}
+// addresses of the n-th guest of a subnet, and its way out.
+func addresses(subnet, n int) hosts.VMConfig {
+	v4, v6 := fmt.Sprintf("10.0.%d.", subnet), fmt.Sprintf("fd0%d::", subnet)
+	return hosts.VMConfig{IPs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("%s%d/24", v4, n)), netip.MustParsePrefix(fmt.Sprintf("%s%d/64", v6, n))},
+		Gateways: []netip.Addr{netip.MustParseAddr(v4 + "254"), netip.MustParseAddr(v6 + "ff")}}
 }
 
 func newGuests(t *testing.T) *guests {
@@ -34,9 +36,9 @@ func newGuests(t *testing.T) *guests {
 	f.Set(&state.Network{ID: "net", Key: 7, MTU: 1450})
 	g := &guests{Fleet: f, t: t}
 	member := func(p *state.Port) { p.SecurityGroups = []string{"g"} }
-	g.a, _ = f.Guest("a", f.Host("s1h1"), "net", addresses(1), member)
-	g.b, _ = f.Guest("b", f.Host("s1h1"), "net", addresses(2), member)
-	g.c, _ = f.Guest("c", f.Host("s1h2"), "net", addresses(3), member)
+	g.a, _ = f.Guest("a", f.Host("s1h1"), "net", addresses(0, 1), member)
+	g.b, _ = f.Guest("b", f.Host("s1h1"), "net", addresses(0, 2), member)
+	g.c, _ = f.Guest("c", f.Host("s1h2"), "net", addresses(0, 3), member)
 	for _, vm := range []*hosts.VM{g.a, g.b, g.c} {
 		for i := range 2 {
 			for _, network := range []string{"tcp", "udp"} {
@@ -276,4 +278,49 @@ func echo(c net.Conn, size int) error {
 		return fmt.Errorf("%d bytes came back", n)
 	}
 	return err
+}
+
+// What a router passes on is held against the groups of both ends, like what stays in a network.
+func TestGroupsOfRoutedPackets(t *testing.T) {
+	t.Parallel()
+	g := newGuests(t)
+	member := func(p *state.Port) { p.SecurityGroups = []string{"g"} }
+	here, _ := g.Guest("d", g.Host("s1h1"), "far", addresses(1, 1), member)
+	there, _ := g.Guest("e", g.Host("s1h2"), "far", addresses(1, 2), member)
+	g.Set(&state.Network{ID: "far", Key: 8, MTU: 1450}, &state.Router{ID: "r", Key: 1, Interfaces: []state.RouterInterface{
+		{Network: "net", MAC: 0xfa163e0000fd, Addresses: gateways(0)}, {Network: "far", MAC: 0xfa163e0000fe, Addresses: gateways(1)}}})
+	members := func(vms ...*hosts.VM) {
+		set := &state.AddressSet{ID: "members", Set: "members"}
+		for _, vm := range vms {
+			for _, p := range vm.IPs {
+				set.Prefixes = append(set.Prefixes, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+			}
+		}
+		g.Set(set)
+	}
+	members(here, there)
+	g.rules(from("members", ingress(false, 6, 80)), from("members", ingress(true, 6, 80)))
+	for i := range 2 {
+		for _, vm := range []*hosts.VM{here, there} {
+			for _, to := range []*hosts.VM{g.a, g.c} {
+				g.talk(vm, to, "tcp", i, true)
+			}
+		}
+		g.talk(here, g.c, "udp", i, false)
+	}
+	open := g.open(there, g.a, 0)
+	members(here)
+	if err := g.exchange(open, soon); err == nil {
+		t.Error("a member that left keeps its connection through the router")
+	}
+	g.talk(here, g.a, "tcp", 0, true)
+}
+
+// gateways are the router's addresses on a subnet.
+func gateways(subnet int) []netip.Prefix {
+	var out []netip.Prefix
+	for i, a := range addresses(subnet, 1).Gateways {
+		out = append(out, netip.PrefixFrom(a, []int{24, 64}[i]))
+	}
+	return out
 }
