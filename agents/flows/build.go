@@ -54,14 +54,6 @@ func ipv4(m openflow.Match) openflow.Match { return m.Num(openflow.EthType, ethI
 func ipv6(m openflow.Match) openflow.Match { return m.Num(openflow.EthType, ethIPv6) }
 func arp(m openflow.Match) openflow.Match  { return m.Num(openflow.EthType, ethARP) }
 
-// ip is a packet of the family of an address.
-func ip(m openflow.Match, a netip.Addr) openflow.Match {
-	if a.Is4() {
-		return ipv4(m)
-	}
-	return ipv6(m)
-}
-
 func proto(m openflow.Match, n int) openflow.Match { return m.Num(openflow.IPProto, uint64(n)) } //nolint:gosec // 8 bits
 
 // icmpv6 is a packet of ICMPv6 of a type.
@@ -138,9 +130,6 @@ func anywhere() openflow.Action { return load(openflow.NXMInPort, 0, 16, 0) }
 
 // output sends the packet to a port.
 func output(port uint32) openflow.Action { return &openflow.Output{Port: port} }
-
-// back sends the packet to where it came from.
-func back() openflow.Action { return &openflow.Output{Port: openflow.PortIn} }
 
 // lookUp has the packet looked up in a table, and goes on behind.
 func lookUp(t Table) openflow.Action {

@@ -329,7 +329,7 @@ type Tap struct {
 }
 
 // Ref names the object.
-func (o *Host) Ref() Ref { return Ref{KindHost, o.ID} }
+func (h *Host) Ref() Ref { return Ref{KindHost, h.ID} }
 
 // Ref names the object.
 func (o *Network) Ref() Ref { return Ref{KindNetwork, o.ID} }
@@ -338,7 +338,7 @@ func (o *Network) Ref() Ref { return Ref{KindNetwork, o.ID} }
 func (o *Subnet) Ref() Ref { return Ref{KindSubnet, o.ID} }
 
 // Ref names the object.
-func (o *Port) Ref() Ref { return Ref{KindPort, o.ID} }
+func (p *Port) Ref() Ref { return Ref{KindPort, p.ID} }
 
 // Ref names the object.
 func (o *Router) Ref() Ref { return Ref{KindRouter, o.ID} }
