@@ -195,20 +195,29 @@ func (c *topConfig) validate() error {
 			add(theirs != "" && x.Roles[theirs] != "", "identity.external.roles: %q to %q: neither name may be empty", theirs, x.Roles[theirs])
 		}
 	}
+	return errors.Join(append(errs, c.Log.validate(), c.Database.Validate(), c.Jobs.Validate(), c.Tracing.Validate())...)
+}
+
+func (c *logConfig) validate() error {
 	var level slog.Level
-	add(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level %q: want debug, info, warn or error", c.Log.Level)
-	add(c.Log.Format == "text" || c.Log.Format == "json", "log.format %q: want text or json", c.Log.Format)
-	return errors.Join(append(errs, c.Database.Validate(), c.Jobs.Validate(), c.Tracing.Validate())...)
+	var errs []error
+	if level.UnmarshalText([]byte(c.Level)) != nil {
+		errs = append(errs, fmt.Errorf("log.level %q: want debug, info, warn or error", c.Level))
+	}
+	if c.Format != "text" && c.Format != "json" {
+		errs = append(errs, fmt.Errorf("log.format %q: want text or json", c.Format))
+	}
+	return errors.Join(errs...)
 }
 
 // logger writes to w as configured.
-func (c *topConfig) logger(w io.Writer) *slog.Logger {
+func (c *logConfig) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
 	}
 	opts := &slog.HandlerOptions{Level: level}
-	if c.Log.Format == "json" {
+	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))

@@ -12,10 +12,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// readConfig lays what a configuration file says over cfg. A setting or a section without a value, as it stays when
+// readConfig lays what a configuration file says over cfg, a pointer to its struct. A setting or a section without a value, as it stays when
 // everything in it is made a comment, says nothing. Its errors name line and setting, and quote no line of the file:
 // database.dsn may hold a password.
-func readConfig(data []byte, cfg *topConfig) error {
+func readConfig(data []byte, cfg any) error {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return configProblem(err)

@@ -114,7 +114,7 @@ func (d *demo) build(ctx context.Context) error {
 	cfg.Jobs.Grace = 2 * time.Second
 	cfg.resolve()
 	var err error
-	d.top, err = newTop(ctx, cfg, cfg.logger(d.stderr))
+	d.top, err = newTop(ctx, cfg, cfg.Log.logger(d.stderr))
 	return err
 }
 

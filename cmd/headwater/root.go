@@ -42,7 +42,7 @@ func rootCommand(getenv func(string) string, stdout io.Writer) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return run.Usage(err) })
 	op := &operator{getenv: getenv, out: stdout}
-	root.AddCommand(topCommand(getenv, os.Stderr), demoCommand(os.Stderr),
+	root.AddCommand(topCommand(getenv, os.Stderr), relayCommand(os.Stderr), demoCommand(os.Stderr),
 		op.siteCommand(), op.jobCommand(), op.auditCommand(), op.dbCommand())
 	return root
 }

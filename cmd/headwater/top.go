@@ -55,7 +55,7 @@ func topCommand(getenv func(string) string, stderr io.Writer) *cobra.Command {
 const gcPercent = 200
 
 func runTop(ctx context.Context, cfg topConfig, stderr io.Writer) error {
-	t, err := newTop(ctx, cfg, cfg.logger(stderr))
+	t, err := newTop(ctx, cfg, cfg.Log.logger(stderr))
 	if err != nil {
 		return err
 	}

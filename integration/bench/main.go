@@ -5,7 +5,7 @@
 //
 // Every part runs the real program as a process of its own over emulated sites
 // in another process; the load comes from this one. Only loopback is used. The
-// parts are reads, boots, verbs, creates, outage and memory, and dataplane, which has emulated
+// parts are reads, boots, verbs, creates, outage, memory and relay, and dataplane, which has emulated
 // hosts instead, OVN as the peer, and needs root. Without a real region or OVN
 // the peer's column is empty, and a line says why. It exits 1 when something
 // could not be measured, not when an aim was missed: figures depend on the machine.
@@ -49,6 +49,9 @@ func process(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "emulate" {
 		return exit(emulate(ctx, args[1:], stdout), stderr)
 	}
+	if len(args) > 0 && args[0] == "relaysite" {
+		return exit(relaySite(ctx, args[1:], stdout), stderr)
+	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -87,7 +90,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"boots", measureBoots, true}, {"verbs", measureVerbs, true}, {"creates", measureCreates, true}, {"outage", measureOutage, true},
-		{"reads", measureReads, true}, {"memory", measureMemory, true}, {"dataplane", measureDataplane, false},
+		{"reads", measureReads, true}, {"memory", measureMemory, true}, {"relay", measureRelay, true}, {"dataplane", measureDataplane, false},
 	}
 }
 
