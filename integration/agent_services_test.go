@@ -27,6 +27,25 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 8775), H).serve_forever()
 `
 
+// names is a DNS server that knows nothing but says so in its own words, and ask a question for the addresses of a name, put to it.
+const (
+	names = `import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("10.2.0.3", 53))
+while True:
+    q, who = s.recvfrom(2000)
+    s.sendto(b"the server's own answer", who)
+`
+	ask = `import socket, sys
+q = b"\0\7\1\0\0\1\0\0\0\0\0\0" + b"".join(bytes([len(l)]) + l.encode() for l in sys.argv[1].split(".")) + b"\0\0\1\0\1"
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.sendto(q, ("10.2.0.3", 53))
+a = s.recv(2000)
+print(a.decode() if a.startswith(b"the") else ".".join(str(b) for b in a[-4:]))
+`
+)
+
 // What guests' own kernels and tools get from an agent: metadata by their own TCP, errors of a router, and an address that moves between two of them.
 func TestAgentServices(t *testing.T) {
 	t.Parallel()
@@ -43,11 +62,11 @@ func TestAgentServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.agents[h.Name].Kill()
-	f.start(h, "--metadata", "http://127.0.0.1:8775", "--metadata-secret-file", secret)
+	f.start(h, "--metadata", "http://127.0.0.1:8775", "--metadata-secret-file", secret, "--names")
 
 	a, portA := f.vm("a", h, hosts.VMConfig{})
 	b, portB := f.vm("b", h, hosts.VMConfig{})
-	portA.Device, portA.Project = "server-a", "project-a"
+	portA.Device, portA.Project, portB.DnsName, f.state.Networks[0].DnsDomain = "server-a", "project-a", "b", "cloud.example"
 	for _, p := range []*api.Port{portA, portB} {
 		p.AllowedPairs = []*api.AddressPair{{Prefix: "10.0.9.9"}}
 	}
@@ -74,6 +93,20 @@ func TestAgentServices(t *testing.T) {
 		}
 		if out, _ := a.Exec(ctx, "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1372", "10.2.0.3"); !strings.Contains(out, "mtu = 1300") {
 			t.Errorf("a ping of 1400 bytes into a network of 1300: %s", out)
+		}
+	})
+	t.Run("names", func(t *testing.T) {
+		if _, err := c.Start(filepath.Join(h.Dir, "names.out"), "python3", "-c", names); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"b.cloud.example": "10.0.1.2", "host-10-0-1-1.cloud.example": "10.0.1.1", "example.org": "the server's own answer"} {
+			f.await(ctx, name, func() error { // the server may not have begun
+				out, err := a.Exec(ctx, "python3", "-c", ask, name)
+				if err == nil && strings.TrimSpace(out) != want {
+					err = fmt.Errorf("%q, want %q", out, want)
+				}
+				return err
+			})
 		}
 	})
 	t.Run("moving address", func(t *testing.T) {

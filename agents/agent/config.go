@@ -38,6 +38,9 @@ type Config struct {
 	PuntRate uint32
 	// OpRate is how many packets of each kind that routers have for the agent (errors to answer, next hops to find) may go to it in a second; 0: no limit.
 	OpRate uint32
+	// Names has the agent answer guests' DNS questions for names of ports, on networks that have a domain. All their questions pass by it then, and none is answered while
+	// it is not there.
+	Names bool
 	// AuditInterval is how often all of the switch is compared with what it should be, beside being told of each change; 0: never.
 	AuditInterval time.Duration
 	// Metadata is the site's metadata service; without an upstream guests get no metadata.

@@ -85,7 +85,7 @@ type plugging struct {
 }
 
 func newCore(cfg Config, now func() time.Time) *core {
-	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate}),
+	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate, Names: cfg.Names}),
 		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, untold: map[string]struct{}{},
 		learned: map[state.Ref]struct{}{}}
 }

@@ -69,6 +69,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags.StringToStringVar(&cfg.BridgeMappings, "bridge-mapping", nil, "a physical network and the bridge that leads to it, NETWORK=BRIDGE; may be repeated")
 	flags.StringVar(&f.tunnelAddress, "tunnel-address", "", "source of tunnelled packets (the host's own in the desired state)")
 	flags.Uint32Var(&cfg.PuntRate, "punt-rate", cfg.PuntRate, "packets of each port that may go to the agent in a second; 0: no limit")
+	flags.BoolVar(&cfg.Names, "names", cfg.Names, "answer guests' DNS questions for names of ports, on networks with a domain; the others pass by the agent")
 	flags.Uint32Var(&cfg.OpRate, "op-rate", cfg.OpRate, "packets of each kind that routers have for the agent, in a second; 0: no limit")
 	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
 	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
