@@ -72,26 +72,84 @@ func (e *icmpErrors) send(c *Case, p problem) Outcome {
 	case !c.mayBeTold(p):
 		return Silent
 	}
-	translated := c.translated()
-	source, mac, network := c.routerSource(translated)
-	if !source.IsValid() {
-		return Foreign
-	}
 	if !e.limit.allow([2]uint32{c.Gateway.Key, c.Source}, c.Now) {
 		return Limited
 	}
-	back := ends{mac, c.EthSrc, source, c.Src}
-	if c.Port != nil && !translated {
+	if c.fromOutside() {
+		return c.tellOutside(p)
+	}
+	n := c.Net
+	if c.Port != nil {
+		n = state.Find[*state.Network](c.View, c.Port.Network)
+	}
+	in, source := c.leg(func(i *state.RouterInterface) bool { return n != nil && i.Network == n.ID }, c.Src)
+	if in == nil {
+		return Foreign
+	}
+	if c.Op == flows.OpUnreachable && p.code4 == 3 {
+		source = c.Dst // the router itself, at the address where it was asked
+	}
+	back := ends{in.MAC, c.EthSrc, source, c.Src}
+	if c.Port != nil {
 		if c.isRouter(c.EthSrc) {
 			back.dstMAC = c.Port.MAC // the router had already put its own address there
 		}
 		c.toPort(c.write.icmpError(back, p, c.IP))
 		return Answered
 	}
-	// The source was translated, or came from outside: the router finds the way back, and translates what is quoted too.
-	back.dstMAC = mac
-	c.Replies = append(c.Replies, Reply{To: ToRouter, Network: network, Router: c.Router, Frame: c.write.icmpError(back, p, c.IP)})
+	back.dstMAC = in.MAC // its port is at another host: the router finds the way back
+	c.Replies = append(c.Replies, Reply{To: ToRouter, Network: n.Key, Router: c.Router, Frame: c.write.icmpError(back, p, c.IP)})
 	return Answered
+}
+
+// fromOutside says whether the packet came from the router's external network.
+func (c *Case) fromOutside() bool {
+	g := c.Gateway.Gateway
+	return c.Port == nil && g != nil && c.Net != nil && c.Net.ID == g.Network
+}
+
+// tellOutside answers a sender outside, by the way that the packet came. What it was sent to here is what he knows, and answers him.
+func (c *Case) tellOutside(p problem) Outcome {
+	g := c.Gateway.Gateway
+	if c.outer(c.Dst) {
+		c.sendNetwork(c.Net.Key, c.write.icmpError(ends{c.EthDst, c.EthSrc, c.Dst, c.Src}, p, c.IP))
+		return Answered
+	}
+	if c.Is4 && g.Snat != state.SnatNone {
+		// An answer to what was translated, whose destination is a guest's again: told as if from where that is, the router translates what is quoted too.
+		in, source := c.leg(func(i *state.RouterInterface) bool {
+			return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Contains(c.Dst) })
+		}, c.Dst)
+		if in == nil {
+			return Foreign
+		}
+		n := state.Find[*state.Network](c.View, in.Network)
+		if n == nil {
+			return Foreign
+		}
+		c.Replies = append(c.Replies, Reply{To: ToRouter, Network: n.Key, Router: c.Router, Frame: c.write.icmpError(ends{in.MAC, in.MAC, source, c.Src}, p, c.IP)})
+		return Answered
+	}
+	source := nearest(g.Addresses, c.Src)
+	if !source.IsValid() {
+		return Foreign
+	}
+	c.sendNetwork(c.Net.Key, c.write.icmpError(ends{g.MAC, c.EthSrc, source, c.Src}, p, c.IP))
+	return Answered
+}
+
+// outer says whether an address outside is one that the router is met at here: its gateway's, a floating IP, or one that sources are translated to.
+func (c *Case) outer(a netip.Addr) bool {
+	g := c.Gateway.Gateway
+	if slices.ContainsFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		return true
+	}
+	for _, f := range state.All[*state.FloatingIP](c.View, state.Index{List: state.ListFloatingOfRouter, ID: c.Gateway.ID}) {
+		if f.Address == a {
+			return true
+		}
+	}
+	return c.View.Has(state.Index{List: state.ListSnatOfAddress, ID: state.AtAddress(g.Network, a)})
 }
 
 // icmpError is the error about a packet.
@@ -126,34 +184,16 @@ func (c *Case) mayBeTold(p problem) bool {
 // isError4 says whether an ICMP message is not a question or an answer.
 func isError4(kind uint8) bool { return slices.Contains([]uint8{3, 4, 5, 11, 12}, kind) }
 
-// routerSource is the address that the router has towards the packet's sender (RFC 1812 section 4.3.2.4), its interface's Ethernet address, and the key
-// of that network.
-func (c *Case) routerSource(translated bool) (netip.Addr, state.MAC, uint32) {
-	n := c.Net
-	if c.Port != nil {
-		n = state.Find[*state.Network](c.View, c.Port.Network)
-	}
-	if n == nil {
-		return netip.Addr{}, 0, 0
-	}
-	if !translated {
-		for i := range c.Gateway.Interfaces {
-			if in := &c.Gateway.Interfaces[i]; in.Network == n.ID {
-				if a := nearest(in.Addresses, c.Src); a.IsValid() {
-					return a, in.MAC, n.Key
-				}
+// leg is an interface of the router and its address towards another one (RFC 1812 section 4.3.2.4); nil: there is none.
+func (c *Case) leg(fits func(*state.RouterInterface) bool, towards netip.Addr) (*state.RouterInterface, netip.Addr) {
+	for i := range c.Gateway.Interfaces {
+		if in := &c.Gateway.Interfaces[i]; fits(in) {
+			if a := nearest(in.Addresses, towards); a.IsValid() {
+				return in, a
 			}
 		}
 	}
-	g := c.Gateway.Gateway
-	if g == nil {
-		return netip.Addr{}, 0, 0
-	}
-	key := n.Key
-	if out := state.Find[*state.Network](c.View, g.Network); out != nil {
-		key = out.Key
-	}
-	return nearest(g.Addresses, c.Src), g.MAC, key
+	return nil, netip.Addr{}
 }
 
 // nearest is the address of the other's family, if possible one whose prefix the other is in.
@@ -177,26 +217,4 @@ func (c *Case) isRouter(mac state.MAC) bool {
 		return true
 	}
 	return slices.ContainsFunc(c.Gateway.Interfaces, func(i state.RouterInterface) bool { return i.MAC == mac })
-}
-
-// translated says whether the packet's source is not the sender's own any more but one that the router put there.
-func (c *Case) translated() bool {
-	g := c.Gateway.Gateway
-	if g == nil {
-		return false
-	}
-	if slices.ContainsFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr() == c.Src }) {
-		return true
-	}
-	for _, f := range state.All[*state.FloatingIP](c.View, state.Index{List: state.ListFloatingOfRouter, ID: c.Gateway.ID}) {
-		if f.Address == c.Src {
-			return true
-		}
-	}
-	for _, s := range state.All[*state.SnatAddress](c.View, state.Index{List: state.ListSnatOfNetwork, ID: g.Network}) {
-		if s.Address == c.Src {
-			return true
-		}
-	}
-	return false
 }

@@ -90,16 +90,46 @@ func TestICMPErrors(t *testing.T) {
 	}
 }
 
-// A packet whose source was translated already is told by the router's own way back, which translates the quoted packet too.
-func TestICMPErrorOfTranslatedPacket(t *testing.T) {
+// Who sent from outside is told by what he sent to, where he sent it; an answer to what was translated is told of by the router's own way back, which
+// translates the quoted packet too.
+func TestICMPErrorsOutside(t *testing.T) {
 	t.Parallel()
 	fip := &state.FloatingIP{ID: "f", Network: "out", Router: "r", Address: addr("203.0.113.50"), MAC: 0xfa163e000050, Port: "vm1", FixedIP: addr("10.0.0.11")}
-	for _, src := range []string{"203.0.113.50", "203.0.113.10"} {
-		_, replies := newLab(t, fip).ask(t, routed(flows.OpTooBig, []byte{5, 0}, udp(macGateway, macOutside, src, "192.0.2.1", 1, 2, make([]byte, 1400))))
-		r := one(t, replies, ToRouter)
-		if ip := layer[*layers.IPv4](t, open(t, r.Frame)); r.Router != keyRouter || r.Network != keyOut || ip.DstIP.String() != src || ip.SrcIP.String() != "203.0.113.10" {
-			t.Errorf("%s: to router %d from network %d, %s > %s", src, r.Router, r.Network, ip.SrcIP, ip.DstIP)
-		}
+	hiding := func(mode state.SnatMode) state.Object {
+		var r state.Router
+		newLab(t).store.Read(func(v *state.View) { r = *state.Find[*state.Router](v, "r") })
+		g := *r.Gateway
+		g.Snat, r.Gateway = mode, &g
+		return &r
+	}
+	for _, tt := range []struct {
+		name    string
+		mode    state.SnatMode
+		ethDst  state.MAC
+		dst     string
+		to      Target
+		network uint32
+		mac     state.MAC
+		source  string
+	}{
+		{"to a floating IP", state.SnatGateway, fip.MAC, "203.0.113.50", ToNetwork, keyOut, fip.MAC, "203.0.113.50"},
+		{"to the gateway's address", state.SnatGateway, macGateway, "203.0.113.10", ToNetwork, keyOut, macGateway, "203.0.113.10"},
+		{"to a guest", state.SnatNone, macVM1, "10.0.0.11", ToNetwork, keyOut, macGateway, "203.0.113.10"},
+		{"to a guest that is hidden: an answer", state.SnatGateway, macVM1, "10.0.0.11", ToRouter, keyNet, macRouter, "10.0.0.1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			packet := Packet{Op: flows.OpTooBig, Data: []byte{5, 0}, Network: keyOut, Router: keyRouter,
+				Frame: udp(macOutside, tt.ethDst, "192.0.2.1", tt.dst, 1, 2, make([]byte, 1400))}
+			_, replies := newLab(t, fip, hiding(tt.mode)).ask(t, packet)
+			r := one(t, replies, tt.to)
+			ip, eth := layer[*layers.IPv4](t, open(t, r.Frame)), layer[*layers.Ethernet](t, open(t, r.Frame))
+			if r.Network != tt.network || ip.SrcIP.String() != tt.source || ip.DstIP.String() != "192.0.2.1" || state.MACOf(eth.SrcMAC) != tt.mac {
+				t.Errorf("into network %d from %s, %s to %s; want %d, %s, %s", r.Network, eth.SrcMAC, ip.SrcIP, ip.DstIP, tt.network, tt.mac, tt.source)
+			}
+			if tt.to == ToNetwork && state.MACOf(eth.DstMAC) != macOutside {
+				t.Errorf("to %s, want to who sent it", eth.DstMAC)
+			}
+		})
 	}
 	// The router had put its own address where the sender's was, and nothing else.
 	_, replies := newLab(t).ask(t, routed(flows.OpTooBig, []byte{5, 0}, udp(macGateway, macOutside, "10.0.0.11", "192.0.2.1", 1, 2, make([]byte, 1400))))
