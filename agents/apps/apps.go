@@ -128,7 +128,7 @@ func (a *Apps) assemble() error {
 		{"dns", 400, []flows.Op{flows.OpDNS}, namesOfPorts{}.direct},
 	}
 	if a.cfg.Metadata.Upstream != "" {
-		m, err := newMetadata(a.cfg.Metadata, a.cfg.Store, a.cfg.Log)
+		m, err := newMetadata(a.cfg.Metadata, a.cfg.Store, a.metrics, a.cfg.Log)
 		if err != nil {
 			return err
 		}
@@ -199,8 +199,8 @@ func (a *Apps) answer(ctx context.Context, c *Case, p *Packet) Outcome {
 	var o Outcome
 	a.cfg.Store.Read(func(v *state.View) { o = a.chain.answer(c, p, v, a.cfg.Now()) })
 	a.deliver(ctx, c)
-	if p.Op == flows.OpNeighbor || p.Op == flows.OpAnnounce {
-		a.wake() // there may be something to ask for again
+	if o == Noted && (p.Op == flows.OpNeighbor || p.Op == flows.OpAnnounce) {
+		a.wake() // there is something to ask for again
 	}
 	return o
 }

@@ -60,8 +60,8 @@ var metadataHeaders = []string{"Accept", "Accept-Encoding", "Content-Type", "Use
 type identity struct{ instance, project, address string }
 
 // newMetadataProxy returns the handler of guests' requests, which are passed to the site's service as Neutron's metadata agent passes them. who is
-// asked for the identity behind the remote address of a connection.
-func newMetadataProxy(cfg MetadataConfig, who func(netip.AddrPort) (identity, bool), log *slog.Logger) (http.Handler, error) {
+// asked for the identity behind the remote address of a connection, count is told what became of each request.
+func newMetadataProxy(cfg MetadataConfig, who func(netip.AddrPort) (identity, bool), count func(outcome string), log *slog.Logger) (http.Handler, error) {
 	upstream, err := url.Parse(cfg.Upstream)
 	if err != nil {
 		return nil, fmt.Errorf("metadata upstream: %w", err)
@@ -69,6 +69,7 @@ func newMetadataProxy(cfg MetadataConfig, who func(netip.AddrPort) (identity, bo
 	if cfg.Timeout == 0 {
 		cfg.Timeout = metadataTimeout
 	}
+	often := newLimiter[string](0.1, 1, 1) // guests must not fill the log
 	proxy := &httputil.ReverseProxy{
 		Transport: cfg.Transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -76,10 +77,12 @@ func newMetadataProxy(cfg MetadataConfig, who func(netip.AddrPort) (identity, bo
 			who, _ := r.In.Context().Value(identityKey{}).(identity)
 			r.Out.Header = metadataRequest(r.In.Header, who, cfg.Secret)
 		},
+		ModifyResponse: func(*http.Response) error { count(metadataAnswered); return nil },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if log != nil {
+			if log != nil && often.allow("", time.Now()) {
 				log.WarnContext(r.Context(), "metadata service did not answer", "err", err)
 			}
+			count(metadataUnavailable)
 			w.Header().Set("Retry-After", "5")
 			http.Error(w, "the metadata service does not answer; ask again", http.StatusServiceUnavailable)
 		},
@@ -89,6 +92,7 @@ func newMetadataProxy(cfg MetadataConfig, who func(netip.AddrPort) (identity, bo
 		from, _ := netip.ParseAddrPort(r.RemoteAddr)
 		id, ok := who(from)
 		if !ok {
+			count(metadataUnknown)
 			http.Error(w, "no server is known at this address", http.StatusNotFound)
 			return
 		}

@@ -50,9 +50,9 @@ type metadata struct {
 	open   atomic.Int64
 }
 
-func newMetadata(cfg MetadataConfig, store *state.Store, log *slog.Logger) (*metadata, error) {
+func newMetadata(cfg MetadataConfig, store *state.Store, counts *metrics, log *slog.Logger) (*metadata, error) {
 	m := &metadata{store: store, guests: newGuests(metadataGuests), log: log, link: channel.New(metadataQueue, metadataMTU, "")}
-	handler, err := newMetadataProxy(cfg, m.who, log)
+	handler, err := newMetadataProxy(cfg, m.who, func(outcome string) { counts.metadata.WithLabelValues(outcome).Inc() }, log)
 	if err != nil {
 		return nil, err
 	}

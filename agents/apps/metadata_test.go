@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gopacket/gopacket/layers"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -165,6 +166,11 @@ func TestMetadata(t *testing.T) {
 		status, body := get(tt.guest, tt.to, tt.path)
 		if status != tt.status || !strings.HasPrefix(body, tt.want) || strings.Contains(body, "yes") {
 			t.Errorf("port %d at %s: %d %q, want %d %q", tt.guest.port, tt.to, status, body, tt.status, tt.want)
+		}
+	}
+	for outcome, want := range map[string]float64{metadataAnswered: 3, metadataUnavailable: 1, metadataUnknown: 1} {
+		if n := testutil.ToFloat64(a.metrics.metadata.WithLabelValues(outcome)); n != want {
+			t.Errorf("%.0f requests counted as %s, want %.0f", n, outcome, want)
 		}
 	}
 }

@@ -14,7 +14,9 @@ type metrics struct {
 	drops   *prometheus.CounterVec
 	sent    prometheus.Counter
 	unsent  prometheus.Counter
-	answers [256][outcomes]prometheus.Counter // packets, by operation
+	// Requests for metadata.
+	metadata *prometheus.CounterVec
+	answers  [256][outcomes]prometheus.Counter // packets, by operation
 }
 
 func newMetrics() *metrics {
@@ -31,6 +33,9 @@ func newMetrics() *metrics {
 		unsent: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headwater_apps_unsent_total", Help: "Answers that the switch could not be given.",
 		}),
+		metadata: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "headwater_apps_metadata_requests_total", Help: "Guests' requests for metadata: answered by the service, of nobody who is known, or not answered by the service.",
+		}, []string{"outcome"}),
 	}
 	named := func(name string) (out [outcomes]prometheus.Counter) {
 		for o := range outcomes {
@@ -43,6 +48,9 @@ func newMetrics() *metrics {
 		if m.answers[op] = other; op < len(opNames) && opNames[op] != "" {
 			m.answers[op] = named(opNames[op])
 		}
+	}
+	for _, outcome := range []string{metadataAnswered, metadataUnknown, metadataUnavailable} {
+		m.metadata.WithLabelValues(outcome)
 	}
 	for _, class := range []string{"port", "elsewhere"} {
 		for _, reason := range []string{"share", "queue"} {
@@ -58,13 +66,20 @@ var opNames = [...]string{
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m.packets, m.drops, m.sent, m.unsent} {
+	for _, c := range []prometheus.Collector{m.packets, m.drops, m.sent, m.unsent, m.metadata} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics of packet services: %w", err)
 		}
 	}
 	return nil
 }
+
+// The outcomes of requests for metadata.
+const (
+	metadataAnswered    = "answered"
+	metadataUnknown     = "unknown"
+	metadataUnavailable = "unavailable"
+)
 
 // observe is the observer that counts.
 func (m *metrics) observe(c *Case, _ string, o Outcome) { m.answers[c.Op][o].Inc() }

@@ -32,10 +32,14 @@ type advertiser struct {
 	host string
 	rand func() float64 // in [0, 1)
 
-	mu    sync.Mutex // guards the fields below
-	stale bool       // the state has changed
-	ports map[uint32]*advertised
+	mu     sync.Mutex // guards the fields below
+	stale  bool       // the state has changed
+	synced time.Time
+	ports  map[uint32]*advertised
 }
+
+// syncEvery bounds how often all ports are looked at, however often the state changes: each change of a thousand would look at a thousand ports.
+const syncEvery = time.Second
 
 // advertised is a port that gets advertisements.
 type advertised struct {
@@ -65,11 +69,13 @@ func (a *advertiser) changed(changes []state.Change) {
 func (a *advertiser) due(c *Case) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.stale {
-		a.stale = false
+	var next time.Time
+	if again := a.synced.Add(syncEvery); a.stale && c.Now.Before(again) {
+		next = again
+	} else if a.stale {
+		a.stale, a.synced = false, c.Now
 		a.sync(c)
 	}
-	var next time.Time
 	for key, p := range a.ports {
 		if !p.next.After(c.Now) {
 			for _, f := range p.frames {
@@ -104,23 +110,28 @@ func (a *advertiser) interval(p *advertised) time.Duration {
 func (a *advertiser) sync(c *Case) {
 	frames, final := map[string][][]byte{}, map[string][][]byte{}
 	seen := map[uint32]bool{}
-	for _, plug := range state.All[*state.Plug](c.View, state.Index{List: state.ListAll, ID: state.KindPlug.String()}) {
-		p := state.Find[*state.Port](c.View, plug.ID)
-		if p == nil || p.Down {
-			continue
+	get := func(p *state.Port) {
+		n := state.Find[*state.Network](c.View, p.Network)
+		if n == nil || p.Down {
+			return
 		}
-		for _, p := range append(state.All[*state.Port](c.View, state.Index{List: state.ListSubports, ID: p.ID}), p) {
-			n := state.Find[*state.Network](c.View, p.Network)
-			if n == nil || p.Down {
-				continue
-			}
-			if _, ok := frames[n.ID]; !ok {
-				frames[n.ID] = advertisements(c.View, &c.write, n, allNodes(), multicastMAC(allNodes()), routerLifetime)
-			}
-			seen[p.Key] = true
-			a.set(c.Now, p.Key, n, frames[n.ID], final)
+		if _, ok := frames[n.ID]; !ok {
+			frames[n.ID] = advertisements(c.View, &c.write, n, allNodes(), multicastMAC(allNodes()), routerLifetime)
 		}
+		seen[p.Key] = true
+		a.set(c.Now, p.Key, n, frames[n.ID], final)
 	}
+	c.View.Each(state.Index{List: state.ListAll, ID: state.KindPlug.String()}, state.KindPlug, func(o state.Object) bool {
+		p := state.Find[*state.Port](c.View, o.Ref().ID)
+		if p == nil || p.Down {
+			return true
+		}
+		get(p)
+		for _, sub := range state.All[*state.Port](c.View, state.Index{List: state.ListSubports, ID: p.ID}) {
+			get(sub)
+		}
+		return true
+	})
 	for key := range a.ports {
 		if !seen[key] {
 			delete(a.ports, key)
