@@ -97,18 +97,19 @@ func (g *Graph) Apply(set []state.Object, gone []state.Ref) (map[string]Delta, *
 	return g.settle()
 }
 
-// Watch begins to keep a host's set and returns it. Watching a host again returns its set again.
-func (g *Graph) Watch(host string) []state.Ref {
+// Watch begins to keep a host's set. A host that is watched already stays so.
+func (g *Graph) Watch(host string) {
 	n := g.node(state.KindHost, host)
-	if n.ext().watch == nil {
-		n.more.watch = &watch{n, map[*section]struct{}{}}
-		n.uses++
-		g.watched++
-		g.batch = newBatch()
-		g.batch.dirty[n.more.watch] = struct{}{}
-		g.settle()
+	if n.ext().watch != nil {
+		return
 	}
-	return g.Set(host)
+	w := &watch{n, g.reach(n)}
+	for s := range w.subs {
+		s.subs[w] = struct{}{}
+	}
+	n.more.watch = w
+	n.uses++
+	g.watched++
 }
 
 // Unwatch ends what Watch began.

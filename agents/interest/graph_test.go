@@ -23,6 +23,12 @@ func text(list []state.Ref) []string {
 	return out
 }
 
+// watched begins to watch a host and returns its set.
+func watched(g *Graph, host string) []state.Ref {
+	g.Watch(host)
+	return g.Set(host)
+}
+
 func sorted(list []state.Ref) []state.Ref {
 	slices.SortFunc(list, state.Ref.Compare)
 	return list
@@ -93,7 +99,7 @@ func TestSets(t *testing.T) {
 		"h9": refs("gw"),
 	} {
 		slices.Sort(want)
-		if got := text(g.Watch(host)); !slices.Equal(got, want) {
+		if got := text(watched(g, host)); !slices.Equal(got, want) {
 			t.Errorf("%s has %v,\n want %v", host, got, want)
 		}
 	}
@@ -278,7 +284,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 			for h, held := range sets {
 				sets[h] = follow(t, h, held, deltas[h], objects)
 				past[h] = append(past[h], sets[h])
-				want := sorted(fresh.Watch(h))
+				want := sorted(watched(fresh, h))
 				if got := sorted(g.Set(h)); !slices.Equal(got, want) {
 					t.Fatalf("%s has %v, from scratch %v", h, got, want)
 				}

@@ -206,7 +206,7 @@ func TestSetSuffices(t *testing.T) {
 		for i := range 4 {
 			host := fmt.Sprintf("h%d", i)
 			part := map[state.Ref]state.Object{}
-			for _, r := range g.Watch(host) {
+			for _, r := range watched(g, host) {
 				part[r] = objects[r]
 			}
 			for _, o := range objects {
