@@ -83,9 +83,6 @@ func (n *node) from(l link) map[*node]struct{} {
 	return n.more.back[l]
 }
 
-// is says whether the node is of a kind and there.
-func (n *node) is(k state.Kind) bool { return n.ref.Kind == k && n.facts != nil }
-
 // facts is what of an object decides about sets.
 type facts interface {
 	// refers calls f with every node that the object refers to, and how; -1 where the way is not followed backwards.

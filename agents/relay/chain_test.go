@@ -84,6 +84,50 @@ func TestRelayKilled(t *testing.T) {
 	})
 }
 
+// A relay that has never seen a host knows what the host has missed elsewhere, and sends that and no more.
+func TestMovedHostGetsADelta(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, r *rig) {
+		r.commit(pair())
+		r.top("top")
+		_, first := r.below("relay1", "top")
+		second, _ := r.below("relay2", "top")
+		cfg := r.config("h1", "relay1")
+		cfg.File = filepath.Join(t.TempDir(), "state")
+		a := r.agent(cfg)
+		settle(time.Second)
+		a.stop()
+		first.stop()
+		for i := range 5 {
+			r.commit([]*api.Object{apiPort("p5", "n1", "h2", uint32(5+i))})
+			settle(time.Second)
+		}
+		r.commit(nil, portRef("p5"))
+		r.commit([]*api.Object{apiPort("p6", "n1", "h1", 6)})
+		cfg.Servers = []string{"relay2"}
+		a = r.agent(cfg)
+		settle(time.Second)
+		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/108 p6")
+		if got := count(t, second.metrics.resumed); got != 1 {
+			t.Errorf("%v resumes at the other relay, want 1", got)
+		}
+	})
+}
+
+// A stream that nothing concerns learns the present revision within minutes, so that it stays where it can be gone on from.
+func TestIdleStreamIsTold(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, r *rig) {
+		r.commit(pair())
+		r.top("top")
+		a := r.agent(r.config("h1", "top"))
+		settle(time.Second)
+		r.commit([]*api.Object{apiPort("p5", "n2", "h2", 5)})
+		settle(2 * idleTime)
+		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/102")
+	})
+}
+
 // While Top is away a relay goes on: with agents that come anew, and after a restart of its own. When Top is there again, all come to the present.
 func TestUpstreamAway(t *testing.T) {
 	t.Parallel()

@@ -66,7 +66,8 @@ const (
 	tick             = 10 * time.Second // of house-keeping
 	digestFrames     = 1024             // frames of a stream after which a digest goes with the next
 	digestEvery      = time.Hour
-	idleRevisions    = 1024            // a stream that is further behind, because nothing concerned it, is told the present revision
+	idleRevisions    = 1024            // a stream that is this far behind, because nothing concerned it, is told the present revision
+	idleTime         = time.Minute     // and one that is behind at all, after this time
 	duplicateQuiet   = 5 * time.Minute // without another attempt, two hosts of one name are one again
 )
 

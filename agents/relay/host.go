@@ -11,15 +11,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwater-cloud/headwater/agents/api"
+	"github.com/headwater-cloud/headwater/agents/state"
 )
 
 // AlarmDuplicateHost is the code of the alarm that two agents run under one name.
 const AlarmDuplicateHost = "duplicate-host"
 
-// host is a host that has subscribed, here or at a relay below.
+// host is a host of the site, or another one that has subscribed, here or at a relay below.
 type host struct {
 	route   *session // how it is reached; nil while it is away
-	boot    uint64   // of its last Subscribe
+	boot    uint64   // of its last Subscribe; 0: it has not subscribed
 	watched uint64   // from which revision on its set is known
 	seen    uint64   // our revision when it went away
 
@@ -51,9 +52,7 @@ func (s *Server) enter(x *session, m *api.FromAgent) error {
 func (s *Server) claim(name string, x *session, sub *api.Subscribe) error {
 	h := s.hosts[name]
 	if h == nil {
-		h = &host{watched: s.revision}
-		s.hosts[name] = h
-		s.graph.Watch(name)
+		h = s.watch(name)
 	}
 	old := h.route
 	if old != nil && sub.GetBoot() != h.boot {
@@ -178,7 +177,7 @@ func (s *Server) hasApplied(h *host, a *api.Applied) {
 func (s *Server) behind(revision uint64) []string {
 	var out []string
 	for name, h := range s.hosts {
-		if h.applied < min(revision, h.concern) {
+		if h.boot != 0 && h.applied < min(revision, h.concern) {
 			out = append(out, name)
 		}
 	}
@@ -242,7 +241,8 @@ func (s *Server) tidy(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for x := range s.sessions {
-		if !x.ahead && (s.revision-x.revision >= idleRevisions || now.Sub(x.digested) >= digestEvery) {
+		behind := s.revision - x.revision
+		if !x.ahead && (behind >= idleRevisions || behind > 0 && now.Sub(x.told) >= idleTime || now.Sub(x.digested) >= digestEvery) {
 			x.due = true
 			x.poke()
 		}
@@ -252,7 +252,7 @@ func (s *Server) tidy(now time.Time) {
 			h.rival = time.Time{}
 			s.alarm(name, AlarmDuplicateHost, "", true)
 		}
-		if h.route == nil && s.incarnation != "" && h.seen < s.ring.base {
+		if h.route == nil && s.objects[state.Ref{Kind: state.KindHost, ID: name}] == nil && h.seen < s.ring.base {
 			s.graph.Unwatch(name)
 			delete(s.hosts, name)
 		}

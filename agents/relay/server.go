@@ -60,7 +60,7 @@ func (s *Server) Run(ctx context.Context) error {
 		grpc.ConnectionTimeout(subscribeLimit),
 		grpc.MaxConcurrentStreams(4), // one, and those that are just ending
 		// A thousand streams that mostly rest: buffers of 32 KiB each way would be most of their memory.
-		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(16<<10), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(16<<10),
 	)
 	api.RegisterNetworkStateServer(server, service{server: s})
 	g, ctx := errgroup.WithContext(ctx)
@@ -105,6 +105,7 @@ func (s *Server) Apply(ctx context.Context, f *frame.Frame) error {
 	for name := range deltas {
 		s.concern(name, began)
 	}
+	s.watchHosts(parsed)
 	s.notify()
 	s.metrics.commits.Inc()
 	s.metrics.applySeconds.Observe(s.cfg.Now().Sub(began).Seconds())
@@ -126,6 +127,23 @@ func (s *Server) spread(deltas map[string]interest.Delta, set []*frame.Object, g
 			s.enqueueAll(x, set, gone)
 		}
 	}
+}
+
+// watchHosts watches the hosts of the site from their first revision on, so that one that comes from another relay can go on here where it was.
+func (s *Server) watchHosts(set []state.Object) {
+	for _, o := range set {
+		if h, ok := o.(*state.Host); ok && s.hosts[h.ID] == nil && (h.Site == "" || h.Site == s.cfg.Site) {
+			s.watch(h.ID)
+		}
+	}
+}
+
+// watch keeps the set of a host from now on.
+func (s *Server) watch(name string) *host {
+	h := &host{watched: s.revision}
+	s.hosts[name] = h
+	s.graph.Watch(name)
+	return h
 }
 
 // notify wakes whoever waits for hosts to apply a revision.

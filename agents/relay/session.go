@@ -32,6 +32,7 @@ type session struct {
 
 	frames   int       // since the last digest
 	digested time.Time // when that was
+	told     time.Time // when the last frame was made
 }
 
 // The reasons for which a client is sent the whole state.
@@ -195,7 +196,7 @@ func (s *Server) take(x *session) ([]*api.ToAgent, *frame.Frame) {
 		f.Digests = s.digests(x)
 		x.frames, x.digested = 0, s.cfg.Now()
 	}
-	x.queue, x.bytes, x.whole, x.due, x.revision = nil, 0, false, false, s.revision
+	x.queue, x.bytes, x.whole, x.due, x.revision, x.told = nil, 0, false, false, s.revision, s.cfg.Now()
 	return messages, f
 }
 

@@ -179,7 +179,7 @@ func (c *Client) dial(server string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(tls)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: idleProbe, Timeout: probeLimit, PermitWithoutStream: true}),
-		grpc.WithReadBufferSize(16 << 10), grpc.WithWriteBufferSize(8 << 10), grpc.WithSharedWriteBuffer(true), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		grpc.WithReadBufferSize(16 << 10), grpc.WithWriteBufferSize(8 << 10), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 	}
 	if dial := c.cfg.Dial; dial != nil {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dial(ctx, address) }))

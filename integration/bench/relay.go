@@ -197,7 +197,7 @@ func (c *crew) direct(ctx context.Context) error {
 		return err
 	}
 	stop()
-	took, bytes, objects, stop, err = c.start(ctx, address)
+	took, bytes, _, stop, err = c.start(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (a *simulated) until(ctx context.Context, server string) error {
 // run subscribes from the revision that is held and follows. present is called whenever a whole revision has come.
 func (a *simulated) run(ctx context.Context, server string, present func()) error {
 	conn, err := grpc.NewClient("passthrough:///"+server, grpc.WithTransportCredentials(credentials.NewTLS(a.cred.Client(mtls.Upstream("east")))), grpc.WithNoProxy(),
-		grpc.WithReadBufferSize(16<<10), grpc.WithSharedWriteBuffer(true))
+		grpc.WithReadBufferSize(16<<10))
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", server, err)
 	}
