@@ -56,6 +56,8 @@ type Contender interface {
 	DelRule(ctx context.Context, n int) error
 	// AddRemoteRule lets in what members of the group send.
 	AddRemoteRule(ctx context.Context) error
+	// Down ends what Up started in this process; all else ends with the bed.
+	Down()
 	Processes() map[Role][]int // a role that it has not is not there
 }
 
@@ -98,6 +100,7 @@ func onHosts(ctx context.Context, c Contender, sizes Sizes, logf func(format str
 	return hosts.Program(logf, func(t hosts.T) error {
 		m := &measurement{Contender: c, sizes: sizes, logf: logf, bed: hosts.Up(t, hosts.Config{Prefix: "hwbench"})}
 		m.first, m.second = m.bed.Host("s1h1"), m.bed.Host("s1h2")
+		defer m.Down()
 		if err := m.up(ctx); err != nil {
 			return err
 		}

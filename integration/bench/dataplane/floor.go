@@ -48,6 +48,8 @@ func (floor) AddPorts(context.Context, ...Port) error { return nil }
 
 func (floor) DelPorts(context.Context, ...Port) error { return nil }
 
+func (floor) Down() {}
+
 func (floor) Sync(context.Context) error { return nil }
 
 // Base is how long Open vSwitch alone takes, after ovs-vsctl, until a first ping: p50, by the number of ports beside it.

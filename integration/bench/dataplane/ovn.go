@@ -217,3 +217,6 @@ func (o *OVN) AddRemoteRule(ctx context.Context) error {
 func (o *OVN) Processes() map[Role][]int {
 	return map[Role][]int{Agent: o.agents[:1], PeerAgent: o.agents[1:2], Central: o.central}
 }
+
+// Down has nothing to do: all of OVN is in the bed.
+func (o *OVN) Down() {}
