@@ -155,6 +155,16 @@ func BenchmarkUpdate(b *testing.B) {
 	run("from scratch", nil, func(*bare) *Delta { _, d := newBare(all...); return d }, nil)
 	run("one port more", all, func(x *bare) *Delta { return x.set(crowdPort(n, "n3", "sg"), crowdPlug(n)) },
 		func(x *bare) { x.apply(nil, crowdPort(n, "n3").Ref(), crowdPlug(n).Ref()) })
+	wide := append(all, &state.Host{ID: "h2", Key: 2})
+	for i := range 11 * n { // of which the first are here
+		p := crowdPort(i, "n1", "sg")
+		if i > n {
+			p.Host = "h2"
+		}
+		wide = append(wide, p)
+	}
+	run("one port more of a network of 11000", wide, func(x *bare) *Delta { return x.set(crowdPort(n, "n1", "sg"), crowdPlug(n)) },
+		func(x *bare) { x.apply(nil, crowdPort(n, "n1").Ref(), crowdPlug(n).Ref()) })
 	run("first group", crowd(n), func(x *bare) *Delta { return x.set(append(grouped(n, "sg"), crowdGroup())...) },
 		func(x *bare) { x.set(grouped(n)...) })
 	run("one rule more", all, func(x *bare) *Delta { return x.set(crowdGroup(22)) }, func(x *bare) { x.set(crowdGroup()) })

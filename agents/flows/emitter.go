@@ -64,6 +64,15 @@ func (x *emitter) any(l state.List, id string) bool {
 	return x.view.Has(index)
 }
 
+// needAll has a unit compiled for each member of a list.
+func (x *emitter) needAll(r rule, l state.List, id string) {
+	index := state.Index{List: l, ID: id}
+	x.read(depOfList(index))
+	for member := range x.view.Members(index) {
+		x.need(r, member)
+	}
+}
+
 // need has another unit compiled as long as this one is.
 func (x *emitter) need(r rule, id string) {
 	n := x.c.unit(unitKey{r, id})

@@ -16,9 +16,7 @@ func compileNetwork(x *emitter, id string) {
 	}
 	x.need(ruleFlood, id)
 	x.need(ruleServices, id)
-	for _, port := range x.ids(state.ListPortsOfNetwork, id) {
-		x.need(rulePeer, port)
-	}
+	x.needAll(rulePeer, state.ListPortsOfNetwork, id)
 	// A router whose gateway is here leads elsewhere only from its other networks.
 	for _, router := range all[*state.Router](x, state.ListRoutersOfNetwork, id) {
 		if slices.ContainsFunc(router.Interfaces, func(i state.RouterInterface) bool { return i.Network == id }) {

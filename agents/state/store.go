@@ -2,6 +2,8 @@ package state
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -284,6 +286,9 @@ func (v *View) Each(x Index, kind Kind, f func(Object) bool) {
 
 // Has says whether a list has any member.
 func (v *View) Has(x Index) bool { return len(v.lists[x]) > 0 }
+
+// Members are the ids of a list, in no order.
+func (v *View) Members(x Index) iter.Seq[string] { return maps.Keys(v.lists[x]) }
 
 // ByKey returns the object of a kind that has a key, or nil.
 func (v *View) ByKey(k Kind, key uint32) Object { return v.objects[Ref{k, v.keys[keyOf{k, key}]}] }
