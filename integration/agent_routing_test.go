@@ -26,6 +26,7 @@ func TestAgentsRoute(t *testing.T) {
 		&api.Network{Id: "ext", Key: 3, Mtu: 1500, External: true, Segment: &api.Segment{Kind: api.Segment_FLAT, PhysicalNetwork: hosts.Physnet}})
 	c := f.bed.VM("vm3", f.bed.Host("s1h2"), hosts.VMConfig{IPs: []netip.Prefix{netip.MustParsePrefix("10.2.0.3/24"), netip.MustParsePrefix("fd02::3/64")},
 		Gateways: []netip.Addr{netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("fd02::ffff")}})
+	d, pd := f.vm("vm4", f.bed.Host("s1h1"), hosts.VMConfig{Gateways: gateways})
 	pc := &api.Port{Id: c.IfaceID, Key: 900, Network: "n2", Mac: c.MAC.String(), Host: "s1h2", PortSecurity: true, BindingEpoch: 1,
 		FixedIps: []*api.FixedIP{{Address: "10.2.0.3"}, {Address: "fd02::3"}}}
 	f.allow(pc)
@@ -74,6 +75,21 @@ func TestAgentsRoute(t *testing.T) {
 			t.Errorf("a port of the router at %s: %v, want it refused", router, err)
 		}
 		cancel()
+	}
+
+	// A floating IP changes its port at one host: what goes on as the connection that was there reaches the new one.
+	floating := netip.MustParseAddr("203.0.113.51")
+	out.MustReach(floating, "-e", "77")
+	f.state.FloatingIps[0].Port, f.state.FloatingIps[0].FixedIp = pd.Id, d.IPs[0].Addr().String()
+	capture := d.Capture("eth0", "icmp")
+	f.commit()
+	f.same(ctx)
+	out.MustReach(floating, "-e", "77")
+	if _, err := capture.Await(ctx, "203.0.113.1 > "+d.IPs[0].Addr().String(), "id 77"); err != nil {
+		t.Errorf("the floating IP's new port gets nothing of it: %v", err)
+	}
+	if _, err := capture.Stop(); err != nil {
+		t.Error(err)
 	}
 	f.same(ctx)
 }

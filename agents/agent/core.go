@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/flows"
+	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/ovsdb"
 	"github.com/headwater-cloud/headwater/agents/state"
 )
@@ -42,14 +43,15 @@ type core struct {
 	incarnation string
 	revision    uint64
 
-	pending flows.Delta // not sent yet
-	since   time.Time   // when the first of pending was told
-	flush   []uint16    // zones to be emptied before pending is sent
-	gen     uint64      // of the program; rises with each change
-	applied uint64      // the generation that the switch carries out
-	epoch   uint16      // that the switch is in; 0: not filled yet
-	foreign uint64      // changes by others that were mended
-	done    struct {    // what of the desired state the switch carries out
+	pending flows.Delta        // not sent yet
+	since   time.Time          // when the first of pending was told
+	flush   []uint16           // zones to be emptied before pending is sent
+	forget  []openflow.Message // of connections, once pending is carried out
+	gen     uint64             // of the program; rises with each change
+	applied uint64             // the generation that the switch carries out
+	epoch   uint16             // that the switch is in; 0: not filled yet
+	foreign uint64             // changes by others that were mended
+	done    struct {           // what of the desired state the switch carries out
 		incarnation string
 		revision    uint64
 	}
@@ -147,6 +149,7 @@ func (c *core) take(n news) effect {
 		t.everything(c)
 	}
 	changes = append(changes, c.own(t)...)
+	c.disconnect(changes)
 	e := effect{wiring: t.wiring, marks: len(t.guests) > 0}
 	if len(changes) == 0 && len(n.commits) == 0 && !first {
 		return e

@@ -35,7 +35,8 @@ func (c *core) hand(w *work) {
 	for _, zone := range c.flush {
 		w.first = append(w.first, &openflow.CTFlushZone{Zone: zone})
 	}
-	c.pending, c.flush, w.gen = flows.Delta{}, nil, c.gen
+	w.last = append(w.last, c.forget...)
+	c.pending, c.flush, c.forget, w.gen = flows.Delta{}, nil, nil, c.gen
 	w.since, c.since = c.since, time.Time{}
 	c.saying, c.unsaid = append(c.saying, c.unsaid...), nil
 }
@@ -74,7 +75,7 @@ func (c *core) work(epoch uint16, meters map[uint32]bool, foreign []openflow.Flo
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	mended := c.repair(foreign, epoch, refused)
-	if c.pending.Empty() && len(c.flush) == 0 && mended == nil && c.gen == c.applied {
+	if c.pending.Empty() && len(c.flush) == 0 && len(c.forget) == 0 && mended == nil && c.gen == c.applied {
 		return nil, 0
 	}
 	w := &work{epoch: epoch, meters: c.pending.Meters, gone: c.pending.MetersGone}
