@@ -63,6 +63,7 @@ func (a *Agent) routes() http.Handler {
 	get("GET /v1/flows", a.flowsView)
 	get("GET /v1/groups", a.groupsView)
 	get("GET /v1/diff", a.diffView)
+	get("GET /v1/running", a.runningView)
 	get("GET /v1/wait", a.waitView)
 	get("GET /v1/debug", a.debugView)
 	get("POST /v1/plan", a.planView)

@@ -267,6 +267,9 @@ type Difference struct {
 	Groups []string `json:"groups"` // "+ 0x10000001", "- ...": what is missing or different, and what is too much
 	Meters []string `json:"meters"`
 	Same   int      `json:"same"` // flows that are as they should be
+	// Of a comparison with another version's program: the layout of the tables now, and then.
+	Layout    uint32 `json:"layout,omitempty"`
+	NewLayout uint32 `json:"new_layout,omitempty"`
 }
 
 func (a *Agent) diffView(r *http.Request) (any, error) {

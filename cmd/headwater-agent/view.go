@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -202,9 +203,14 @@ func (v *viewer) diffCommand() *cobra.Command {
 func (v *viewer) planCommand() *cobra.Command {
 	var asJSON bool
 	var file string
-	c := &cobra.Command{Use: "plan --state FILE", Short: "What a state would change in the switch, without changing it", Args: argsOf(cobra.NoArgs),
-		Long: "Has the running agent compile a state file, with what is plugged on its host, and compares that with the switch.\nThe status is 0 where nothing would change, 1 where something would.",
+	c := &cobra.Command{Use: "plan [--state FILE]", Short: "What another state, or this version of the program, would change in the switch", Args: argsOf(cobra.NoArgs),
+		Long: "Changes nothing. With --state, the running agent compiles a state file, with what is plugged on its host, and compares that with the switch.\n" +
+			"Without, this program compiles what the running agent works from: the program of another version says so what an upgrade would change.\n" +
+			"The status is 0 where nothing would change, 1 where something would.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return v.upgrade(c.Context(), asJSON)
+			}
 			raw, err := os.ReadFile(file)
 			if err != nil {
 				return run.Usage(err)
@@ -215,9 +221,24 @@ func (v *viewer) planCommand() *cobra.Command {
 			}
 			return v.printDifference(d, asJSON)
 		}}
-	c.Flags().StringVar(&file, "state", "", "the file with the desired state")
+	c.Flags().StringVar(&file, "state", "", "a file with a desired state")
 	c.Flags().BoolVar(&asJSON, "json", false, "for programs")
 	return v.flag(c)
+}
+
+func (v *viewer) upgrade(ctx context.Context, asJSON bool) error {
+	var r agent.Running
+	if err := v.get(ctx, "/v1/running", nil, &r); err != nil {
+		return err
+	}
+	d, err := agent.Upgrade(ctx, r)
+	if err != nil {
+		return err
+	}
+	if d.NewLayout != 0 && !asJSON {
+		fmt.Fprintf(v.out, "# the layout of the tables changes from %d to %d: all flows are exchanged in one bundle\n", d.Layout, d.NewLayout)
+	}
+	return v.printDifference(*d, asJSON)
 }
 
 func (v *viewer) traceCommand() *cobra.Command {
