@@ -52,7 +52,9 @@ func TestOperator(t *testing.T) {
 	})
 	defer wg.Wait()
 	defer cancel()
-	ask := func(args ...string) (string, error) { return program(t.Context(), append(args, "--run-dir", ovs.Dir)...) }
+	ask := func(args ...string) (string, error) {
+		return program(t.Context(), append(args, "--run-dir", ovs.Dir)...)
+	}
 	must := func(args ...string) string {
 		t.Helper()
 		out, err := ask(args...)
