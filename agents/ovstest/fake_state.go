@@ -44,8 +44,11 @@ const (
 	removedByMeter  uint8 = 4
 )
 
-// maxMeter is the highest number of a meter.
-const maxMeter = 200000
+// maxMeter is how many meters there may be; highestMeter is the highest number of one (OFPM13_MAX).
+const (
+	maxMeter     = 200000
+	highestMeter = 0xffff0000
+)
 
 func newState() *state {
 	return &state{flows: map[flowKey]*fakeFlow{}, groups: map[uint32]of.GroupDesc{}, meters: map[uint32]of.MeterConfig{}}
@@ -446,7 +449,7 @@ func (st *state) meterMod(m *of.MeterMod) ([]change, *of.Error) {
 		return out, nil
 	case m.Command > of.MeterDelete:
 		return nil, refuse(12, 4)
-	case m.ID == 0 || m.ID > maxMeter:
+	case m.ID == 0 || m.ID > highestMeter:
 		return nil, refuse(12, 2)
 	case m.Command == of.MeterAdd && exists:
 		return nil, refuse(12, 1)
