@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -129,6 +130,9 @@ func relaySite(ctx context.Context, args []string, stdout io.Writer) error {
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { _ = web.Serve(control); return nil }) // it ends by Close
 	g.Go(func() error { <-ctx.Done(); return web.Close() })
+	if err := server.AppliedOn(ctx, 1); err != nil { // it holds the site
+		return errors.Join(err, g.Wait())
+	}
 	if err := json.NewEncoder(stdout).Encode(map[string]string{"streams": streams.Addr().String(), "control": "http://" + control.Addr().String(), "objects": fmt.Sprint(len(all))}); err != nil {
 		return fmt.Errorf("print the addresses: %w", err)
 	}
