@@ -63,6 +63,7 @@ type neighbour struct {
 	fails  int
 	next   time.Time // when something is to be done
 	needed time.Time // when a packet last was to go there
+	told   time.Time // when its address last was told of
 	wait   []Packet
 }
 
@@ -85,11 +86,15 @@ func (r *resolver) direct(c *Case) Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := hop{n.Key, c.NextHop}
+	x := r.hops[h]
 	if mac := r.known(c.View, h, n.ID); mac != 0 {
+		if x != nil {
+			x.needed = c.Now
+			r.tell(c, h, x, n.ID)
+		}
 		c.forward(mac, n.Key)
 		return Answered
 	}
-	x := r.hops[h]
 	switch {
 	case x != nil && x.phase == failed && c.Now.Before(x.next):
 		return r.errors.send(c, hostUnreachable())
@@ -201,15 +206,25 @@ func (r *resolver) learn(c *Case) Outcome {
 	if x == nil {
 		return Silent // nobody here needs it
 	}
-	changed := x.phase == incomplete || x.phase == failed || x.mac != mac
-	x.phase, x.mac, x.tries, x.fails, x.next = reachable, mac, 0, 0, c.Now.Add(reachableTime)
-	if changed {
-		c.Learned = append(c.Learned, &state.Neighbor{
-			ID: h.id(), Network: c.Net.ID, Address: addr, MAC: mac, Host: r.host, Epoch: nextEpoch(c, h.id()),
-		})
+	if x.phase == incomplete || x.phase == failed || x.mac != mac {
+		x.told = time.Time{}
 	}
+	x.phase, x.mac, x.tries, x.fails, x.next = reachable, mac, 0, 0, c.Now.Add(reachableTime)
+	r.tell(c, h, x, c.Net.ID)
 	r.release(c, x, func(p *Case) { p.forward(mac, h.network) })
 	return Noted
+}
+
+// tellAgain is how long the state may take to hold what it was told of. After that it has lost it, with a snapshot from above, say.
+const tellAgain = 2 * time.Second
+
+// tell tells of a neighbour that is known here, unless the state has it.
+func (r *resolver) tell(c *Case, h hop, x *neighbour, network string) {
+	if !x.told.IsZero() && (c.Now.Sub(x.told) < tellAgain || elsewhere(c.View, network, h.addr) != 0) {
+		return
+	}
+	x.told = c.Now
+	c.Learned = append(c.Learned, &state.Neighbor{ID: h.id(), Network: network, Address: h.addr, MAC: x.mac, Host: r.host, Epoch: nextEpoch(c, h.id())})
 }
 
 // claim is who says, by ARP or a neighbour advertisement, to have which address.
@@ -336,6 +351,6 @@ func (r *resolver) adopt(c *Case) {
 		if !ok {
 			return
 		}
-		r.hops[hop{n.Key, was.Address}] = &neighbour{phase: reachable, mac: was.MAC, asker: asker, next: c.Now, needed: c.Now}
+		r.hops[hop{n.Key, was.Address}] = &neighbour{phase: reachable, mac: was.MAC, asker: asker, next: c.Now, needed: c.Now, told: c.Now}
 	}
 }

@@ -209,6 +209,28 @@ func TestOwnerOfMovingAddress(t *testing.T) {
 	}
 }
 
+// What the state has lost is told again, and what an agent before this one had found is asked whether it is still there.
+func TestNeighborsOutliveTheState(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ask(t, outward("203.0.113.1"))
+	l.ask(t, heard(arpReply(macOutside, "203.0.113.1")))
+	claim := from(flows.OpAnnounce, keyVM3, keyNet, (&writer{}).arp(layers.ARPRequest, macVM3, addr("10.0.0.100"), broadcast, 0, addr("10.0.0.100")))
+	l.ask(t, claim)
+	l.store.Apply(nil, []state.Ref{{Kind: state.KindNeighbor, ID: l.found[0].ID}, {Kind: state.KindNeighbor, ID: l.found[1].ID}})
+	l.now = l.now.Add(3 * time.Second)
+	l.ask(t, outward("203.0.113.1"))
+	l.ask(t, claim)
+	if len(l.found) != 4 || l.found[2].ID != l.found[0].ID || l.found[3].ID != l.found[1].ID {
+		t.Fatalf("found %+v, want both again", l.found)
+	}
+	next := newLab(t, l.found[2], l.found[3])
+	next.pass(t, time.Minute)
+	if len(next.lost) != 2 {
+		t.Errorf("after a restart lost %v, want both, which do not answer", next.lost)
+	}
+}
+
 // The gateway of a router whose first host has died is announced by the next.
 func TestGatewayIsAnnouncedByWhoActs(t *testing.T) {
 	t.Parallel()

@@ -21,8 +21,9 @@ const (
 type owners struct {
 	host string
 
-	mu    sync.Mutex // guards the fields below
-	owned map[hop]*owned
+	mu      sync.Mutex // guards the fields below
+	owned   map[hop]*owned
+	adopted time.Time // when owners found before a restart were last looked for
 }
 
 type owned struct {
@@ -30,6 +31,7 @@ type owned struct {
 	mac   state.MAC
 	tries int
 	next  time.Time
+	told  time.Time
 }
 
 func newOwners(host string) *owners { return &owners{host: host, owned: map[hop]*owned{}} }
@@ -55,11 +57,17 @@ func (o *owners) learn(c *Case) Outcome {
 		return Limited
 	}
 	was := state.Find[*state.Neighbor](c.View, h.id())
-	again := was != nil && was.Port == c.Port.ID && was.MAC == mac && was.Host == o.host
-	o.owned[h] = &owned{port: c.Port.ID, mac: mac, next: c.Now.Add(ownerProbed)}
-	if x != nil && x.port == c.Port.ID && x.mac == mac && (was == nil || again) || x == nil && again {
-		return Silent // as it was; the state may not have caught up
+	same := x != nil && x.port == c.Port.ID && x.mac == mac
+	if !same {
+		x = &owned{port: c.Port.ID, mac: mac}
+		o.owned[h] = x
 	}
+	x.tries, x.next = 0, c.Now.Add(ownerProbed)
+	holds := was != nil && was.Port == c.Port.ID && was.MAC == mac && was.Host == o.host
+	if holds || same && c.Now.Sub(x.told) < tellAgain {
+		return Silent // as it was; or the state has not caught up
+	}
+	x.told = c.Now
 	c.Learned = append(c.Learned, &state.Neighbor{
 		ID: h.id(), Network: c.Net.ID, Address: addr, MAC: mac, Port: c.Port.ID, Host: o.host, Epoch: nextEpoch(c, h.id()),
 	})
@@ -77,17 +85,34 @@ func allowed(p *state.Port, addr netip.Addr, mac state.MAC) bool {
 func (o *owners) due(c *Case) time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var next time.Time
+	o.adopt(c)
+	next := o.adopted.Add(reachableTime)
 	for h, x := range o.owned {
 		if !x.next.After(c.Now) && !o.step(c, h, x) {
 			delete(o.owned, h)
 			continue
 		}
-		if next.IsZero() || x.next.Before(next) {
+		if x.next.Before(next) {
 			next = x.next
 		}
 	}
 	return next
+}
+
+// adopt takes over the owners that this host had found before it began anew: they are asked like all others.
+func (o *owners) adopt(c *Case) {
+	if !o.adopted.IsZero() && c.Now.Sub(o.adopted) < reachableTime {
+		return
+	}
+	o.adopted = c.Now
+	c.View.Each(state.Index{List: state.ListAll, ID: state.KindNeighbor.String()}, state.KindNeighbor, func(x state.Object) bool {
+		was, _ := x.(*state.Neighbor)
+		n := state.Find[*state.Network](c.View, was.Network)
+		if was.Host == o.host && was.Port != "" && n != nil && o.owned[hop{n.Key, was.Address}] == nil {
+			o.owned[hop{n.Key, was.Address}] = &owned{port: was.Port, mac: was.MAC, next: c.Now, told: c.Now}
+		}
+		return true
+	})
 }
 
 // step asks an owner. It returns false for one that is none any more.
