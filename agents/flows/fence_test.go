@@ -393,6 +393,22 @@ func TestTwoEndsOfOneHost(t *testing.T) {
 		`ct\(zone=1\),recirc\(0x[0-9a-f]+\),ct\(zone=3\),recirc\(0x[0-9a-f]+\) \| drop \| ct\(commit,zone=3,[^)]*\),p3`)
 }
 
+// Two subports of one trunk: each has its own zone, and the packet leaves by the port that it came in by, with the other's tag.
+func TestGroupsOfSubports(t *testing.T) {
+	t.Parallel()
+	l := newFenced(t)
+	for n := 4; n <= 5; n++ {
+		l.set(l.port(n, "n1", labHost, fmt.Sprintf("10.0.0.%d", n), func(p *state.Port) {
+			p.Parent, p.ParentVLAN, p.PortSecurity, p.SecurityGroups = "p2", uint16(10*n), true, []string{"g"} //nolint:gosec // small
+		}), &state.Plug{ID: fmt.Sprint("p", n), OFPort: 2, Zone: uint16(n)}) //nolint:gosec // small
+	}
+	l.set(&state.SecurityGroup{ID: "g", Rules: []state.SecurityRule{{Protocol: 6, ICMPType: -1, ICMPCode: -1}, {Egress: true, Protocol: 6, ICMPType: -1, ICMPCode: -1}}})
+	l.expect("from one to the other", "in_port=2,dl_vlan=40,tcp,dl_src=fa:16:3e:00:00:04,dl_dst=fa:16:3e:00:00:05,nw_src=10.0.0.4,nw_dst=10.0.0.5,tcp_dst=80",
+		`pop_vlan,ct\(zone=4\),recirc\(0x[0-9a-f]+\) \| ct\(commit,zone=4,[^)]*\),ct\(zone=5\),recirc\(0x[0-9a-f]+\) \| ct\(commit,zone=5,[^)]*\),push_vlan\(vid=50,pcp=0\),p2`)
+	l.expect("what no rule allows", "in_port=2,dl_vlan=40,udp,dl_src=fa:16:3e:00:00:04,dl_dst=fa:16:3e:00:00:05,nw_src=10.0.0.4,nw_dst=10.0.0.5,udp_dst=80",
+		`pop_vlan,ct\(zone=4\),recirc\(0x[0-9a-f]+\) \| drop`)
+}
+
 // Whatever the groups, the switch decides as the oracle does.
 func TestGroupsDecideAsTheyShould(t *testing.T) {
 	t.Parallel()
