@@ -72,6 +72,8 @@ type watched struct {
 	bad  func(error)
 	was  os.FileInfo
 	said string
+
+	memory memory
 }
 
 func (w *watched) look() {
@@ -89,7 +91,7 @@ func (w *watched) look() {
 		return
 	}
 	w.was, w.said = info, ""
-	objects, err := Parse(w.path, raw)
+	objects, err := w.memory.parse(w.path, raw)
 	if err != nil {
 		w.complain(err)
 		return
