@@ -159,7 +159,7 @@ const (
 	SnatMode_SNAT_NONE    SnatMode = 0 // addresses go out as they are
 	SnatMode_SNAT_GATEWAY SnatMode = 1 // the gateway host translates to the gateway's first IPv4 address
 	SnatMode_SNAT_HOST    SnatMode = 2 // each host translates to the SnatAddress of its own
-	SnatMode_SNAT_BLOCKS  SnatMode = 3 // hosts share addresses, each with blocks of ports of its own
+	SnatMode_SNAT_BLOCKS  SnatMode = 3 // hosts share addresses, each with blocks of ports of its own; what has no ports is taken out by the gateway's host
 )
 
 // Enum value maps for SnatMode.
@@ -1871,7 +1871,7 @@ func (x *Router) GetDown() bool {
 type RouterInterface struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`             // the same at all hosts and sites
+	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`             // the same at all hosts and sites; into physical networks, others than the gateway's host send with their own
 	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"` // with the length of their prefix: "10.0.0.1/24"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1989,7 +1989,7 @@ type Gateway struct {
 	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`               // with the length of their prefix
 	NextHops      []string               `protobuf:"bytes,4,rep,name=next_hops,json=nextHops,proto3" json:"next_hops,omitempty"` // the default routes
 	Snat          SnatMode               `protobuf:"varint,5,opt,name=snat,proto3,enum=headwater.agent.v1.SnatMode" json:"snat,omitempty"`
-	Hosts         []string               `protobuf:"bytes,6,rep,name=hosts,proto3" json:"hosts,omitempty"` // of SNAT_GATEWAY: those that may act as the gateway; the first that lives does
+	Hosts         []string               `protobuf:"bytes,6,rep,name=hosts,proto3" json:"hosts,omitempty"` // those that may act as the gateway; the first that lives does. It is met at the router's addresses from outside, and
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

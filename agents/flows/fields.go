@@ -203,7 +203,7 @@ const (
 	OpSolicit        // router solicitation
 	OpNeighbor       // the next hop, in RNextHop or RNextV6, has no known address on the network in ROutNet; the packet waits there
 	OpTTL            // a router got a packet that ends here
-	OpTooBig         // 2 bytes: the MTU that it does not fit into
+	OpTooBig         // 2 bytes: the MTU that it does not fit into; its addresses are still those that its sender knows, but of answers to what was translated
 	OpUnreachable    // 1 byte: the code of ICMP's destination unreachable (IPv4's)
 	OpDNS            //
 	OpMetadata       //

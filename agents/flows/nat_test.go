@@ -67,6 +67,14 @@ func TestFloatingIP(t *testing.T) {
 	l.expect("to itself: out, and in again", sends(1, labLeg1, "tcp", "nw_src=10.0.1.11,nw_dst=203.0.113.51,nw_ttl=64"),
 		`set\(eth\(src=`+labFloating+`,dst=`+labFloating+`\)\),`+through(202, "src=203.0.113.51")+`ct_clear,set\(ipv4\(ttl=63\)\),`+arrived)
 
+	l.routed(func(r *state.Router) { r.Gateway.NextHops = addrs("2001:db8:113::254") })
+	l.set(&state.FloatingIP{ID: "f6", Network: "ext", Router: "r1", Address: netip.MustParseAddr("2001:db8:113::51"), MAC: labMAC(0x251), Port: "p1", FixedIP: netip.MustParseAddr("2001:db8:1::11")},
+		&state.Neighbor{ID: "hop6", Network: "ext", Address: netip.MustParseAddr("2001:db8:113::254"), MAC: 0x0c0000000001})
+	l.same()
+	l.expect("IPv6, out", sends(1, labLeg1, "tcp6", "ipv6_src=2001:db8:1::11,ipv6_dst=2001:db8:fff::80,nw_ttl=64"),
+		`set\(eth\(src=fa:16:3e:00:02:51,dst=`+labOuter+`\)\),`+through(202, "src=2001:db8:113::51")+`set\(ipv6\(hlimit=63\)\),up0`)
+	l.expect("IPv6, in", comes("fa:16:3e:00:02:51", "tcp6", "ipv6_src=2001:db8:fff::80,ipv6_dst=2001:db8:113::51,nw_ttl=60"), `.*ct\(commit,zone=202,nat\(dst=2001:db8:1::11\)\).*`)
+
 	l.set(l.port(1, "n1", "h2", "10.0.1.11", nil))
 	l.same()
 	l.expect("the port has moved: who has it", comes("ff:ff:ff:ff:ff:ff", "arp", asked), "drop")
