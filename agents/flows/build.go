@@ -125,8 +125,12 @@ func enter(key uint32) openflow.Action {
 	return load(openflow.Metadata, 0, MetaNetworkBits, uint64(key))
 }
 
-// anywhere forgets where the packet came from, so that it may leave by the same port.
-func anywhere() openflow.Action { return load(openflow.NXMInPort, 0, 16, 0) }
+// portNone is OpenFlow's OFPP_NONE: the packet came from no port.
+const portNone = 0xffff
+
+// anywhere lets a packet go out of the port that it came from. No other number but this does for packets that an agent has sent too: when connection tracking
+// gives such a packet back, ovs-vswitchd looks for the device of the port, and drops the packet where it never had one.
+func anywhere() openflow.Action { return load(openflow.NXMInPort, 0, 16, portNone) }
 
 // output sends the packet to a port.
 func output(port uint32) openflow.Action { return &openflow.Output{Port: port} }
