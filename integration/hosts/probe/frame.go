@@ -120,6 +120,15 @@ func UDP(mac, to net.HardwareAddr, src, dst netip.AddrPort, payload []byte) []by
 	return Ethernet(to, mac, kind, packet)
 }
 
+// ICMPv6 is a message that no router has passed on; its checksum is filled in.
+func ICMPv6(mac, to net.HardwareAddr, src, dst netip.Addr, message []byte) []byte {
+	b := bytes.Clone(message)
+	b[2], b[3] = 0, 0
+	binary.BigEndian.PutUint16(b[2:], fold(sum(pseudo(src, dst, protoICMPv6, len(b)), b)))
+	kind, packet := ip(src, dst, protoICMPv6, 255, b)
+	return Ethernet(to, mac, kind, packet)
+}
+
 // echoID marks our echo requests.
 const echoID = 0x6877
 
