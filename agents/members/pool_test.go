@@ -145,7 +145,7 @@ func TestRestartIsNotNoticed(t *testing.T) {
 
 func TestDeath(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fabric) {
-		all := f.fleet(t, 1, 10, func(c *Config) { c.Forget = 10 * time.Minute })
+		all := f.fleet(t, 1, 10, func(c *Config) { c.Forget = 3 * time.Minute })
 		await(t, 10*time.Second, "all see all", allSee(all, upTo(1, 10)...))
 		f.kill(all[9])
 		all = all[:9]
@@ -158,11 +158,11 @@ func TestDeath(t *testing.T) {
 		if _, ok := all[0].View().Ends()[member(10)]; ok {
 			t.Error("the tunnel ends of a dead member are told")
 		}
-		step(9 * time.Minute)
+		step(2 * time.Minute)
 		if _, ok := all[0].View().Member(member(10)); !ok {
 			t.Error("a dead member is forgotten early")
 		}
-		step(3 * time.Minute)
+		step(150 * time.Second)
 		if _, ok := all[0].View().Member(member(10)); ok {
 			t.Error("a dead member is remembered for longer than was asked")
 		}
@@ -216,7 +216,7 @@ func TestPaused(t *testing.T) {
 		all := f.fleet(t, 1, 7, nil)
 		await(t, 10*time.Second, "all see all", allSee(all, upTo(1, 7)...))
 		others := slices.Concat(all[:4], all[5:])
-		for _, pause := range []time.Duration{20 * time.Second, 10 * time.Minute} {
+		for _, pause := range []time.Duration{20 * time.Second, 2 * time.Minute} {
 			f.freeze(at(5))
 			step(pause)
 			if !allSee(others, 1, 2, 3, 4, 6, 7)() {
@@ -225,7 +225,7 @@ func TestPaused(t *testing.T) {
 			f.thaw(at(5))
 			took := await(t, time.Minute, "it is back and sees all", allSee(all, upTo(1, 7)...))
 			t.Logf("back %s after a pause of %s", took, pause)
-			step(5 * time.Minute)
+			step(time.Minute)
 			if !allSee(all, upTo(1, 7)...)() {
 				t.Error("the pause had an effect later")
 			}
@@ -235,6 +235,10 @@ func TestPaused(t *testing.T) {
 }
 
 func TestLostPackets(t *testing.T) {
+	lossy := 10 * time.Minute
+	if testing.Short() {
+		lossy = 2 * time.Minute
+	}
 	for _, scope := range []Scope{Site, WAN} {
 		t.Run(scope.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, f *fabric) {
@@ -246,7 +250,7 @@ func TestLostPackets(t *testing.T) {
 					c.Changed = w[int(c.Bind.Addr().As4()[3])-1].changed
 				})
 				await(t, 30*time.Second, "all see all", allSee(all, upTo(1, 10)...))
-				step(10 * time.Minute)
+				step(lossy)
 				for i := range w {
 					for j := range w {
 						if got := w[i].saw(member(j + 1)); got != "alive" {
@@ -273,7 +277,7 @@ func TestClockJumps(t *testing.T) {
 		await(t, 10*time.Second, "all see all", allSee(all, upTo(1, 5)...))
 		for _, by := range []time.Duration{48 * time.Hour, -400 * 24 * time.Hour, 0} {
 			jump.Store(int64(by))
-			step(5 * time.Minute)
+			step(90 * time.Second)
 			if !allSee(all, upTo(1, 5)...)() {
 				t.Errorf("a clock that jumps by %s has members vanish", by)
 			}

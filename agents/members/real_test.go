@@ -205,6 +205,9 @@ func TestChild(t *testing.T) {
 // TestStoppedProcess: a process that the kernel stops for longer than its death takes is dead, and one that it lets go on lives and
 // believes that the others do.
 func TestStoppedProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds that are real")
+	}
 	p := port(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
