@@ -64,6 +64,17 @@ type fleet struct {
 // newFleet makes hosts of one site with their agents, and a network n1 with IPv4 and IPv6.
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
+	f := newBareFleet(t, n)
+	f.commit()
+	for _, h := range f.bed.Hosts() {
+		f.start(h, "--state", f.file(h))
+	}
+	return f
+}
+
+// newBareFleet is a fleet whose agents the test starts.
+func newBareFleet(t *testing.T, n int) *fleet {
+	t.Helper()
 	hosts.Need(t)
 	program, err := agentProgram()
 	if err != nil {
@@ -75,10 +86,6 @@ func newFleet(t *testing.T, n int) *fleet {
 	}
 	f.state.Networks = []*api.Network{{Id: "n1", Key: 1}}
 	f.state.Subnets = []*api.Subnet{{Id: "n1-4", Network: "n1", Cidr: "10.0.0.0/16"}, {Id: "n1-6", Network: "n1", Cidr: "fd00::/64"}}
-	f.commit()
-	for _, h := range f.bed.Hosts() {
-		f.start(h)
-	}
 	return f
 }
 
@@ -102,10 +109,10 @@ func (f *fleet) commit() {
 	}
 }
 
-// start starts a host's agent.
+// start starts a host's agent, with the flags that say where its state comes from.
 func (f *fleet) start(h *hosts.Host, more ...string) {
 	f.t.Helper()
-	args := append([]string{"run", "--state", f.file(h), "--host", h.Name, "--ovsdb", h.OVSDB(), "--datapath", "netdev", "--run-dir", f.runDir(h),
+	args := append([]string{"run", "--host", h.Name, "--ovsdb", h.OVSDB(), "--datapath", "netdev", "--run-dir", f.runDir(h),
 		"--state-dir", filepath.Join(h.Dir, "kept"), "--bridge-mapping", hosts.Physnet + "=" + hosts.Provider}, more...)
 	p, err := h.Start(filepath.Join(h.Dir, "agent.out"), f.program, args...)
 	if err != nil {

@@ -80,7 +80,7 @@ func TestNoLossOverRestarts(t *testing.T) {
 
 	again := func(h *hosts.Host) {
 		f.agents[h.Name].Kill()
-		f.start(h)
+		f.start(h, "--state", f.file(h))
 	}
 	filled := func(h *hosts.Host, epoch string) {
 		t.Helper()

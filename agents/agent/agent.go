@@ -51,6 +51,7 @@ type Agent struct {
 	wake     chan struct{}
 	report   chan struct{}
 	requests chan *api.ToAgent
+	lifts    lifts
 
 	mu   sync.Mutex // guards the fields below
 	news news
@@ -70,7 +71,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 		with.Now = time.Now
 	}
 	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, registry: with.Metrics, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1),
-		requests: make(chan *api.ToAgent, maxRequests)}
+		requests: make(chan *api.ToAgent, maxRequests), lifts: lifts{open: map[uint8]*lift{}}}
 	a.told = sync.NewCond(&a.mu)
 	a.metrics = newMetrics(with.Metrics, a.core)
 	var err error
@@ -84,7 +85,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.apps.Handle, metrics: a.metrics, wake: make(chan struct{}, 1),
+	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.packetIn, metrics: a.metrics, wake: make(chan struct{}, 1),
 		audit: make(chan chan<- answer), again: make(chan chan<- error), carried: a.carried}
 	return a, nil
 }
@@ -120,14 +121,19 @@ func (a *Agent) Commit(ctx context.Context, c Commit) error {
 
 // learned takes neighbours that were found and lost on this host.
 func (a *Agent) learned(found []state.Object, lost []state.Ref) {
-	a.mu.Lock()
-	a.news.neighbors, a.news.gone = append(a.news.neighbors, found...), append(a.news.gone, lost...)
-	a.news.begin()
-	a.mu.Unlock()
-	poke(a.wake)
+	a.local(found, lost)
 	if a.reporter != nil {
 		a.reporter.Report(neighborReport(found, lost))
 	}
+}
+
+// local takes objects that this host makes and takes away.
+func (a *Agent) local(set []state.Object, gone []state.Ref) {
+	a.mu.Lock()
+	a.news.local, a.news.gone = append(a.news.local, set...), append(a.news.gone, gone...)
+	a.news.begin()
+	a.mu.Unlock()
+	poke(a.wake)
 }
 
 // send sends answers by the connection that there is now. Without one they are lost: who asked asks again.

@@ -94,12 +94,12 @@ func newCore(cfg Config, now func() time.Time) *core {
 
 // news is what the core is told of at one time.
 type news struct {
-	commits   []Commit
-	database  []ovsdb.Change
-	synced    bool // the database was read
-	neighbors []state.Object
-	gone      []state.Ref
-	since     time.Time // when the first of it came
+	commits  []Commit
+	database []ovsdb.Change
+	synced   bool           // the database was read
+	local    []state.Object // made by this host: neighbours that it found, packets that are watched
+	gone     []state.Ref
+	since    time.Time // when the first of it came
 }
 
 func (n *news) begin() {
@@ -109,7 +109,7 @@ func (n *news) begin() {
 }
 
 func (n *news) empty() bool {
-	return len(n.commits) == 0 && len(n.database) == 0 && !n.synced && len(n.neighbors) == 0 && len(n.gone) == 0
+	return len(n.commits) == 0 && len(n.database) == 0 && !n.synced && len(n.local) == 0 && len(n.gone) == 0
 }
 
 // effect is what taking news in has changed.
@@ -133,14 +133,14 @@ func (c *core) take(n news) effect {
 	for _, commit := range n.commits {
 		changes = append(changes, c.commit(commit)...)
 	}
-	if len(n.neighbors)+len(n.gone) > 0 {
+	if len(n.local)+len(n.gone) > 0 {
 		for _, r := range n.gone {
 			delete(c.learned, r)
 		}
-		for _, o := range n.neighbors {
+		for _, o := range n.local {
 			c.learned[o.Ref()] = struct{}{}
 		}
-		changes = append(changes, c.store.Apply(n.neighbors, n.gone)...)
+		changes = append(changes, c.store.Apply(n.local, n.gone)...)
 	}
 	first := n.synced && !c.seen
 	c.seen = c.seen || n.synced

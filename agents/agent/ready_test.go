@@ -104,3 +104,48 @@ func TestTraceCheck(t *testing.T) {
 		})
 	}
 }
+
+// Packets of a port are watched until the limit is reached; then nothing of that is left in the switch.
+func TestLift(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	request := func(id uint64, arm *api.TraceArm) {
+		h.Request(&api.ToAgent{Message: &api.ToAgent_Request{Request: &api.Request{Id: id, What: &api.Request_TraceArm{TraceArm: arm}}}})
+	}
+	lifted := func(id uint64) (points []string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, a := range h.answers {
+			if l := a.GetTraceLifted(); a.Id == id && l != nil {
+				points = append(points, l.Point+" "+l.Port)
+			}
+		}
+		return points
+	}
+	request(1, &api.TraceArm{Slot: 7, Port: "p1", Limit: 1, Filter: &api.TraceFilter{Destination: "10.0.0.12", Protocol: 1}})
+	h.await("the tap", func() (bool, string) {
+		out := h.ovs.Run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", h.ovs.Mgmt("br-int"), "table=2")
+		return strings.Contains(out, "nw_dst=10.0.0.12"), out
+	})
+	const ping = "in_port(1),eth(src=fa:16:3e:00:00:01,dst=fa:16:3e:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.11,dst=10.0.0.12,proto=1,tos=0,ttl=64,frag=no),icmp(type=8,code=0)"
+	h.ovs.Appctl("netdev-dummy/receive", "d1", ping)
+	h.await("a copy of the ping", func() (bool, string) {
+		points := lifted(1)
+		return len(points) == 1 && points[0] == "in p1", fmt.Sprint(points)
+	})
+	h.await("the tap is gone", func() (bool, string) {
+		out := h.ovs.Run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", h.ovs.Mgmt("br-int"), "table=2")
+		return !strings.Contains(out, "nw_dst=10.0.0.12"), out
+	})
+	request(2, &api.TraceArm{Slot: 8, Port: "p9", Filter: &api.TraceFilter{Source: "10.0.0.1", Destination: "fd00::1"}})
+	h.await("a refusal", func() (bool, string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, a := range h.answers {
+			if a.Id == 2 {
+				return strings.Contains(a.Error, "two families"), a.Error
+			}
+		}
+		return false, "none"
+	})
+}

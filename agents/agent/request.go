@@ -55,6 +55,9 @@ func requestLimit(r *api.Request) time.Duration {
 }
 
 func (a *Agent) fulfil(ctx context.Context, r *api.Request) (*api.Answer, error) {
+	if arm := r.GetTraceArm(); arm != nil {
+		return &api.Answer{}, a.arm(ctx, r.GetId(), arm)
+	}
 	check := r.GetTraceCheck()
 	if check == nil {
 		return nil, fmt.Errorf("host %s does not know such a request", a.cfg.Host)
