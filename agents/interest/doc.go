@@ -1,8 +1,8 @@
 // Package interest says which objects of a site a host needs: those that can matter to a packet that a port on the host sends or gets, and no others.
 // It is pure: changes in, what enters and leaves each host's set out.
 //
-// A host's set is made of sections, which hosts share: a network's own (the network, its subnets and neighbours), its ports with the hosts that
-// they are on, a router's (with its floating IPs and the hosts of its gateway), a security group, the parts of an address set, and what is the host's
+// A host's set is made of sections, which hosts share: a network's own (the network, its subnets and neighbours, with the ports that those are behind), its ports and routers with the hosts
+// that they are on, a router's (with its floating IPs and the hosts of its gateway), a security group, the parts of an address set, and what is the host's
 // alone. A host subscribes to sections and an object belongs to sections, so that nothing is kept for each pair of a host and an object, and
 // a change goes to the subscribers of the object's sections.
 //
@@ -13,7 +13,8 @@
 //     host may act as;
 //   - of each router: to the networks of its interfaces, with all their ports; to its external network, without its ports: they answer for themselves
 //     on the physical network; and to the routers that own a next hop of its routes in one of its networks. Routers that merely share
-//     a network with it are not followed: packets from here do not get there. This ends at the longest way that a packet can take (MaxHops);
+//     a network with it come as objects, for their addresses, and are not followed: packets from here do not get any further. This ends at the
+//     longest way that a packet can take (MaxHops);
 //   - of each network whose packets travel in tunnels: also to what answers there beside ports, which nobody else would say: floating IPs and
 //     their ports, gateways of routers, addresses that hosts translate to;
 //   - to the SNAT addresses that it uses or owns, and to the gateways between sites.

@@ -42,9 +42,9 @@ func (g *Graph) factsOf(o state.Object) facts {
 	case *state.Network:
 		return networkFacts{o.Segment == state.Overlay}
 	case *state.Subnet:
-		return inNetwork{g.node(state.KindNetwork, o.Network), nil}
+		return inNetwork{g.node(state.KindNetwork, o.Network), nil, nil}
 	case *state.Neighbor:
-		return inNetwork{g.node(state.KindNetwork, o.Network), g.node(state.KindHost, o.Host)}
+		return inNetwork{g.node(state.KindNetwork, o.Network), g.node(state.KindHost, o.Host), g.node(state.KindPort, o.Port)}
 	case *state.Port:
 		return &portFacts{g.node(state.KindNetwork, o.Network), g.nodesOf(state.KindHost, o.Host, o.NextHost),
 			g.node(state.KindPort, o.Parent), g.nodesOf(state.KindSecurityGroup, o.SecurityGroups...)}

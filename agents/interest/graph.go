@@ -225,6 +225,10 @@ func (g *Graph) stale(n *node) {
 		if f.port != nil {
 			g.batch.stale[f.port] = struct{}{}
 		}
+	case inNetwork:
+		if f.port != nil {
+			g.batch.stale[f.port] = struct{}{}
+		}
 	}
 	for sub := range n.from(linkSubport) {
 		mark(sub)

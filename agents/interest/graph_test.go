@@ -86,16 +86,16 @@ func TestSets(t *testing.T) {
 	g.Apply(site(), nil)
 	const outside = " ext sube up h1 gw" // the neighbour was found by h1
 	for host, want := range map[string][]string{
-		// Over r1 and its route over r2 to net2; not r3, which only shares a network. Ports of ext answer on the wire.
-		"h1": refs("p1 net1 sub1 g1 set1/0 set1/1 r1 f1 shared s1 r2 net2 sub2 p2 h2" + outside),
+		// Over r1 and its route over r2 to net2; of r3, which only shares a network, its addresses. Ports of ext answer on the wire.
+		"h1": refs("p1 net1 sub1 g1 set1/0 set1/1 r1 f1 shared s1 r2 net2 sub2 p2 r3 h2" + outside),
 		// Through the shared network, where s1 may send to any router: r1 and r3 and what they join.
 		"h2": refs("p2 s1 net2 sub2 shared net1 sub1 p1 net3 p3 r1 r2 r3 f1 f3 g2 h2 h3" + outside),
-		"h3": refs("p3 net3 r3 f3 shared s1 snat3 h2 h3" + outside),
+		"h3": refs("p3 net3 r3 f3 shared s1 r1 r2 snat3 h2 h3" + outside),
 		"h4": refs("l1 l2 lone h4 h5 gw"),
 		// A guest of its own on the external network: what is there, but not what is behind routers that translate.
 		"h5": refs("l1 l2 e1 lone h4 h5" + outside),
 		// It acts as r1's gateway without a port of its own.
-		"gw": refs("r1 net1 sub1 p1 shared s1 r2 net2 sub2 p2 f1 h2" + outside),
+		"gw": refs("r1 net1 sub1 p1 shared s1 r2 net2 sub2 p2 r3 f1 h2" + outside),
 		"h9": refs("gw"),
 	} {
 		slices.Sort(want)
@@ -124,11 +124,11 @@ func TestChanges(t *testing.T) {
 		{"a floating IP goes", nil, []state.Ref{{Kind: state.KindFloatingIP, ID: "f3"}}, "h2 gone f3; h3 gone f3"},
 		{"nothing known goes", nil, []state.Ref{{Kind: state.KindPort, ID: "none"}}, ""},
 		{"an interface joins", []state.Object{&state.Router{ID: "r4", Interfaces: []state.RouterInterface{{Network: "lone"}, {Network: "net3"}}}}, nil,
-			"h3 set h4 h5 l1 l2 lone r4; h4 set h3 net3 p3 r4; h5 set h3 net3 p3 r4"},
+			"h2 set r4; h3 set h4 h5 l1 l2 lone r4; h4 set h3 net3 p3 r3 r4; h5 set h3 net3 p3 r3 r4"},
 		{"a route's next hop moves to the other router", []state.Object{&state.Router{ID: "r2", Interfaces: []state.RouterInterface{{Network: "net2"}}},
 			&state.Router{ID: "r3", Interfaces: []state.RouterInterface{{Network: "net3", Addresses: prefixes("10.3.0.1/24")}, {Network: "shared", Addresses: prefixes("10.9.0.2/24")}},
 				Gateway: &state.Gateway{Network: "ext", Addresses: prefixes("192.0.2.3/24"), Snat: state.SnatHost}}}, nil,
-			"gw set f3 h3 net3 p3 r3 gone net2 p2 r2 sub2; h1 set f3 h3 net3 p3 r3 gone net2 p2 r2 sub2; h2 set r2 r3; h3 set r3"},
+			"gw set f3 h3 net3 p3 r3 gone net2 p2 r2 sub2; h1 set f3 h3 net3 p3 r3 gone net2 p2 r2 sub2; h2 set r2 r3; h3 set r3 gone r2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -245,7 +245,7 @@ func (w world) object() state.Object {
 	case 7:
 		return &state.SnatAddress{ID: w.id("snat", 2), Network: w.id("net", 6), Router: w.maybe("r", 4), Host: w.id("h", 4), Owner: w.id("h", 4)}
 	case 8:
-		return &state.Neighbor{ID: w.id("nb", 2), Network: w.id("net", 6), Host: w.maybe("h", 4)}
+		return &state.Neighbor{ID: w.id("nb", 2), Network: w.id("net", 6), Host: w.maybe("h", 4), Port: w.maybe("p", 8)}
 	}
 	n := w.id("net", 6)
 	o := &state.Port{ID: w.id("p", 8), Network: n, Host: w.maybe("h", 4), NextHost: w.maybe("h", 4), Parent: w.maybe("p", 8),

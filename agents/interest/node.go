@@ -36,6 +36,7 @@ const (
 	linkActs                  // router: host that may act as its gateway
 	linkFloating              // floating IP: port
 	linkSubport               // port: parent
+	linkBehind                // neighbour: the port that has its address now
 	links
 )
 
@@ -117,12 +118,15 @@ func (f networkFacts) places(n *node) []*section { return []*section{n.own()} }
 func (f networkFacts) names(*node) []*node       { return nil }
 
 // inNetwork are the facts of subnets and neighbours.
-type inNetwork struct{ network, host *node }
+type inNetwork struct{ network, host, port *node }
 
 func (f inNetwork) refers(each func(link, *node)) {
 	each(plain, f.network)
 	if f.host != nil {
 		each(plain, f.host)
+	}
+	if f.port != nil {
+		each(linkBehind, f.port)
 	}
 }
 func (f inNetwork) places(*node) []*section { return []*section{f.network.own()} }
@@ -159,6 +163,9 @@ func (f *portFacts) places(n *node) []*section {
 	}
 	for floating := range n.from(linkFloating) {
 		out = add(out, floating.facts.(*floatingFacts).network.beyond())
+	}
+	for neighbor := range n.from(linkBehind) {
+		out = add(out, neighbor.facts.(inNetwork).network.own())
 	}
 	return out
 }
@@ -214,6 +221,9 @@ func (f *routerFacts) refers(each func(link, *node)) {
 
 func (f *routerFacts) places(n *node) []*section {
 	out := []*section{n.own()}
+	for _, m := range f.interfaces { // its addresses there are answered for
+		out = append(out, m.ports())
+	}
 	if f.gateway != nil {
 		out = append(out, f.gateway.beyond())
 	}

@@ -62,6 +62,9 @@ func (f *forwarding) answer(network string, dst netip.Addr, local bool) {
 	each(f, func(o *state.Neighbor) {
 		if o.Network == network {
 			f.say("neighbor %v", *o)
+			if p := f.port(o.Port); p != nil {
+				f.deliver(p)
+			}
 		}
 	})
 	if n == nil || n.Segment != state.Overlay && !local {
@@ -70,6 +73,13 @@ func (f *forwarding) answer(network string, dst netip.Addr, local bool) {
 	each(f, func(p *state.Port) {
 		if p.Network == network && slices.ContainsFunc(p.FixedIPs, func(x state.FixedIP) bool { return x.Address == dst }) {
 			f.deliver(p)
+		}
+	})
+	each(f, func(r *state.Router) {
+		for _, i := range r.Interfaces {
+			if i.Network == network && owns(i.Addresses, dst) {
+				f.say("interface of %s %v", r.ID, i)
+			}
 		}
 	})
 	if n.Segment != state.Overlay {
