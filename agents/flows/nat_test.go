@@ -57,6 +57,9 @@ func TestFloatingIP(t *testing.T) {
 	asked := "arp_op=1,arp_spa=203.0.113.254,arp_tpa=203.0.113.51,arp_sha=" + labOuter
 	l.expect("who has it", comes("ff:ff:ff:ff:ff:ff", "arp", asked),
 		`set\(eth\(src=`+labFloating+`,dst=`+labOuter+`\)\),set\(arp\(sip=203.0.113.51,tip=203.0.113.254,op=2,sha=`+labFloating+`,tha=`+labOuter+`\)\),up0`)
+	// Agents ask with no address of their own: a floating IP at another host was not found.
+	l.expect("who has it, says somebody without an address", comes("ff:ff:ff:ff:ff:ff", "arp", strings.Replace(asked, "203.0.113.254", "0.0.0.0", 1)),
+		`set\(eth\(src=`+labFloating+`,dst=`+labOuter+`\)\),set\(arp\(sip=203.0.113.51,tip=0.0.0.0,op=2,sha=`+labFloating+`,tha=`+labOuter+`\)\),up0`)
 	in := "nw_src=192.0.2.80,nw_dst=203.0.113.51,nw_ttl=60"
 	arrived := `check_pkt_len\(size=1464,gt\(userspace.*\),le\(ct\(commit,zone=202,nat\(dst=10.0.1.11\)\),recirc\(.*\)\)\) \| .*p1\)\)`
 	l.expect("in", comes(labFloating, "tcp", in), arrived)

@@ -106,8 +106,9 @@ func staticSwitch(x *emitter) {
 
 // staticAnswers is what all responders share.
 func staticAnswers(x *emitter) {
-	// A probe for an address that the sender wants (RFC 5227, RFC 4862 section 5.4) must not be answered with its own; who has it answers.
-	x.flow(Reason(""), TARP, PTop, arp(match()).Addr(openflow.ARPSPA, netip.IPv4Unspecified()), goTo(TOutTrack))
+	// A probe for an address that the sender wants (RFC 5227, RFC 4862 section 5.4) must not be answered with its own; who has it answers. Those from a physical
+	// network are of nobody who lives here, and agents ask so.
+	x.flow(Reason(""), TARP, PTop, arp(flagged(match(), FlagUplink, false)).Addr(openflow.ARPSPA, netip.IPv4Unspecified()), goTo(TOutTrack))
 	x.flow(Reason(""), TNDPrepare, PTop, icmpv6(source(match(), netip.MustParsePrefix("::/128")), 135), goTo(TOutTrack))
 	x.flow(Reason(""), TND, PNormal, icmpv6(match(), 136), apply(
 		copyField(openflow.EthSrc, openflow.NDTLL), set(openflow.NDOptionsType, 2), copyField(RScratch, openflow.NDReserved)), goTo(TReply))
