@@ -53,8 +53,8 @@ func TestAgentsFence(t *testing.T) {
 	}
 
 	// A connection that stands ends with its rule; one of its kind begins when the rule is back.
-	held := f.hold(ctx, away, to(0, 80))
-	held6 := f.hold(ctx, beside, to(1, 80))
+	held := f.hold(ctx, away.Node, to(0, 80))
+	held6 := f.hold(ctx, beside.Node, to(1, 80))
 	group.Rules = group.Rules[2:]
 	f.settle(ctx)
 	for _, c := range []*connection{held, held6} {
@@ -82,7 +82,7 @@ func TestAgentsFence(t *testing.T) {
 		friend.MustReach(server.IPs[i].Addr())
 	}
 	away.MustNotReach(server.IPs[0].Addr())
-	held = f.hold(ctx, friend, to(0, 81))
+	held = f.hold(ctx, friend.Node, to(0, 81))
 	friends.Addresses = nil
 	f.settle(ctx)
 	if err := held.say(ctx, time.Second); err == nil {
@@ -117,11 +117,11 @@ func (f *fleet) cut(ctx context.Context, from *hosts.VM, network string, to neti
 // connection is one that stands.
 type connection struct {
 	net.Conn
-	from *hosts.VM
+	from *hosts.Node
 	in   *bufio.Reader
 }
 
-func (f *fleet) hold(ctx context.Context, from *hosts.VM, to netip.AddrPort) *connection {
+func (f *fleet) hold(ctx context.Context, from *hosts.Node, to netip.AddrPort) *connection {
 	f.t.Helper()
 	c, err := from.Dial(ctx, "tcp", to.String())
 	if err != nil {
