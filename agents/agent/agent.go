@@ -48,6 +48,7 @@ type Agent struct {
 	writer   *writer
 	switcher *switcher
 	apps     *apps.Apps
+	liveness *liveness // nil: no pool
 	wake     chan struct{}
 	report   chan struct{}
 	requests chan *api.ToAgent
@@ -83,6 +84,9 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	a.apps, err = apps.New(apps.Config{Host: cfg.Host, Store: a.core.store, Send: a.send, Learned: a.learned, Metadata: cfg.Metadata, Log: with.Log,
 		Registerer: with.Metrics, Now: with.Now})
 	if err != nil {
+		return nil, err
+	}
+	if a.liveness, err = newLiveness(a); err != nil {
 		return nil, err
 	}
 	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.packetIn, metrics: a.metrics, wake: make(chan struct{}, 1),
@@ -220,6 +224,10 @@ func (a *Agent) run(ctx context.Context) error {
 		g.Go(func() error { return a.tell(ctx) })
 		g.Go(func() error { return a.answerRequests(ctx) })
 		g.Go(func() error { return a.count(ctx) })
+		if a.liveness != nil {
+			g.Go(func() error { return a.liveness.Run(ctx) })
+			g.Go(func() error { return a.liveness.Watch(ctx) })
+		}
 		return nil
 	})
 	return g.Wait()

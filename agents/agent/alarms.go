@@ -20,6 +20,9 @@ const (
 	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"
 	alarmDisk      = "state-dir"
+	alarmMembers   = "not-a-member"
+	alarmAnnounce  = "not-announced"
+	alarmKeys      = "gossip-keys"
 )
 
 type alarmKey struct{ code, object string }

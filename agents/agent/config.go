@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/apps"
+	"github.com/headwater-cloud/headwater/agents/members"
 )
 
 // Config says which host this is and where its Open vSwitch is.
@@ -45,6 +46,10 @@ type Config struct {
 	AuditInterval time.Duration
 	// Metadata is the site's metadata service; without an upstream guests get no metadata.
 	Metadata apps.MetadataConfig
+	// Members is the pool of the site's hosts; nil: this host is in none, and takes nobody for dead. Of it, the agent fills in the host, what it announces, and the keys,
+	// which are the lines of MembersKeyFile: the first encrypts. The file is read again when it changes.
+	Members        *members.Config
+	MembersKeyFile string
 	// RestoreWait has a restarting ovs-vswitchd wait for the agent before it forwards anything: flows of the kernel's datapath go on meanwhile. While the
 	// agent is dead, a restarted ovs-vswitchd then forwards nothing on any bridge.
 	RestoreWait bool

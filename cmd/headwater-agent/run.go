@@ -31,6 +31,7 @@ type runFlags struct {
 	site           string
 	identity       mtls.Config
 	tunnelAddress  string
+	gossip         gossipFlags
 	metadataSecret string
 	logLevel       string
 }
@@ -52,7 +53,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags := c.Flags()
 	flags.StringVar(&f.state, "state", "", "the file with the desired state")
 	flags.StringArrayVar(&f.servers, "server", nil, "a relay, or Top, that the desired state comes from; may be repeated")
-	flags.StringVar(&f.site, "site", "", "the site, with --server")
+	flags.StringVar(&f.site, "site", "", "the site, with --server or --gossip")
 	flags.StringVar(&f.identity.CertFile, "cert", "", "this host's certificate, with --server; read again when it changes")
 	flags.StringVar(&f.identity.KeyFile, "key", "", "its key")
 	flags.StringVar(&f.identity.CAFile, "ca", "", "the authorities that servers' certificates are checked against")
@@ -73,6 +74,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags.Uint32Var(&cfg.OpRate, "op-rate", cfg.OpRate, "packets of each kind that routers have for the agent, in a second; 0: no limit")
 	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
 	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
+	f.gossip.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -98,6 +100,9 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 			return run.Usage(fmt.Errorf("--tunnel-address: %w", err))
 		}
 		cfg.TunnelAddress = a
+	}
+	if err := f.gossip.into(&cfg, f.site); err != nil {
+		return run.Usage(err)
 	}
 	if err := cfg.Validate(); err != nil {
 		return run.Usage(err)
