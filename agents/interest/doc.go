@@ -8,9 +8,9 @@
 //
 // A host subscribes
 //   - of each port that is on it, now or after its migration: to the port's network with all its ports, to its security groups, and to the address sets
-//     that their rules name. A trunk's parent and its subports are on the same hosts;
-//   - to each router with an interface in such a network, or with a gateway there that lets packets in as they are (no SNAT), or whose gateway the
-//     host may act as;
+//     that their rules name. A trunk's parent and its subports are on the same hosts, and the parent is where its subports are;
+//   - to each router with an interface in such a network, or with a gateway there where packets may come in: one without SNAT, or
+//     on a network whose packets travel in tunnels, which no other host answers for; or whose gateway the host may act as;
 //   - of each router: to the networks of its interfaces, with all their ports; to its external network, without its ports: they answer for themselves
 //     on the physical network; and to the routers that own a next hop of its routes in one of its networks. Routers that merely share
 //     a network with it come as objects, for their addresses, and are not followed: packets from here do not get any further. This ends at the

@@ -222,16 +222,23 @@ func (g *Graph) stale(n *node) {
 			mark(f.parent)
 		}
 	case *floatingFacts:
-		if f.port != nil {
-			g.batch.stale[f.port] = struct{}{}
-		}
+		g.stalePort(f.port)
 	case inNetwork:
-		if f.port != nil {
-			g.batch.stale[f.port] = struct{}{}
-		}
+		g.stalePort(f.port)
 	}
 	for sub := range n.from(linkSubport) {
 		mark(sub)
+	}
+}
+
+// stalePort remembers that a port, and with it its parent, may have come to other sections or left them.
+func (g *Graph) stalePort(n *node) {
+	if n == nil {
+		return
+	}
+	g.batch.stale[n] = struct{}{}
+	if p, ok := n.facts.(*portFacts); ok && p.parent != nil {
+		g.batch.stale[p.parent] = struct{}{}
 	}
 }
 

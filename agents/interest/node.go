@@ -157,10 +157,21 @@ func (f *portFacts) refers(each func(link, *node)) {
 }
 
 func (f *portFacts) places(n *node) []*section {
-	out := []*section{f.network.ports()}
+	out := f.known(n)
 	for _, h := range f.names(n) {
 		out = append(out, h.own())
 	}
+	for sub := range n.from(linkSubport) { // it says where its subports are
+		for _, s := range sub.facts.(*portFacts).known(sub) {
+			out = add(out, s)
+		}
+	}
+	return out
+}
+
+// known are the sections of those who send to the port from elsewhere.
+func (f *portFacts) known(n *node) []*section {
+	out := []*section{f.network.ports()}
 	for floating := range n.from(linkFloating) {
 		out = add(out, floating.facts.(*floatingFacts).network.beyond())
 	}

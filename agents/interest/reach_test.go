@@ -45,6 +45,9 @@ func (f *forwarding) network(id string) *state.Network {
 // deliver says all that decides how a packet gets to a port.
 func (f *forwarding) deliver(p *state.Port) {
 	f.say("port %v", *p)
+	if parent := f.port(p.Parent); parent != nil {
+		f.say("of %v on %v", *parent, f.objects[state.Ref{Kind: state.KindHost, ID: parent.Host}])
+	}
 	for _, h := range []string{p.Host, p.NextHost} {
 		f.say("on %v", f.objects[state.Ref{Kind: state.KindHost, ID: h}])
 	}
@@ -187,8 +190,9 @@ func (f *forwarding) packet(p *state.Port, dst netip.Addr) {
 	f.answer(p.Network, dst, true)
 	each(f, func(r *state.Router) {
 		enters := slices.ContainsFunc(r.Interfaces, func(i state.RouterInterface) bool { return i.Network == p.Network })
-		if g := r.Gateway; g != nil && g.Network == p.Network && g.Snat == state.SnatNone {
-			enters = true
+		if g := r.Gateway; g != nil && g.Network == p.Network {
+			n := f.network(p.Network)
+			enters = enters || g.Snat == state.SnatNone || n != nil && n.Segment == state.Overlay
 		}
 		if enters {
 			f.route(r, dst, 4)

@@ -301,9 +301,14 @@ func (r *walk) add(s *section) { r.subs[s] = struct{}{} }
 func (r *walk) inside(n *node) {
 	r.add(n.own())
 	r.add(n.ports())
-	if f, ok := n.facts.(networkFacts); ok && f.tunnelled {
+	if isTunnelled(n) {
 		r.add(n.beyond())
 	}
+}
+
+func isTunnelled(n *node) bool {
+	f, ok := n.facts.(networkFacts)
+	return ok && f.tunnelled
 }
 
 func (r *walk) localPort(f *portFacts) {
@@ -321,8 +326,9 @@ func (r *walk) localPort(f *portFacts) {
 	r.seen[f.network] = struct{}{}
 	r.inside(f.network)
 	r.enterAll(f.network.from(linkInterface))
+	tunnelled := isTunnelled(f.network)
 	for n := range f.network.from(linkGateway) {
-		if n.facts.(*routerFacts).open {
+		if tunnelled || n.facts.(*routerFacts).open {
 			r.enter(n)
 		}
 	}
@@ -352,7 +358,7 @@ func (r *walk) router(n *node) {
 	}
 	if f.gateway != nil {
 		r.add(f.gateway.own())
-		if net, ok := f.gateway.facts.(networkFacts); ok && net.tunnelled {
+		if isTunnelled(f.gateway) {
 			r.inside(f.gateway)
 		}
 	}
