@@ -12,7 +12,8 @@ import (
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
-// reportEvery bounds how often the reporter is told: what changes in between is told once.
+// reportEvery bounds how often the reporter is told of ports: what changes in between is told once. That a revision is carried out is told at once,
+// since whoever asked for it waits for that.
 const reportEvery = 20 * time.Millisecond
 
 // tell tells the reporter what has changed.
@@ -35,13 +36,14 @@ func (a *Agent) tell(ctx context.Context) error {
 		a.core.mu.Lock()
 		done := a.core.done
 		a.core.mu.Unlock()
-		if len(r.Ports)+len(r.Alarms) > 0 {
-			a.reporter.Report(r)
-		}
 		if done != applied {
 			applied = done
 			a.reporter.Applied(done.incarnation, done.revision)
 		}
+		if len(r.Ports)+len(r.Alarms) == 0 {
+			continue
+		}
+		a.reporter.Report(r)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -29,7 +29,7 @@ import (
 func main() { os.Exit(process(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // limit bounds a whole run.
-const limit = 15 * time.Minute
+const limit = 30 * time.Minute
 
 // options are the command line.
 type options struct {

@@ -307,8 +307,29 @@ func (m *measurement) bulk(ctx context.Context, n int) ([]Port, []string, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := m.filled(ctx, flows+n); err != nil {
+		return nil, nil, err
+	}
 	m.bulkFigures(n, here, all, flows, before, after)
 	return ports, devices, nil
+}
+
+// filled waits until the first host has at least so many flows, before they are counted. On a busy machine a contender
+// was seen to say that it is done while it fills a table anew that it has just emptied.
+func (m *measurement) filled(ctx context.Context, least int) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for waited := false; m.first.FlowCount(hosts.Integration) < least; waited = true {
+		if !waited {
+			m.logf("%s says that it is done, and %d flows at least are not there", m.Name(), least)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+	return nil
 }
 
 func (m *measurement) bulkFigures(n int, here, all time.Duration, flows int, before, after map[Role]hosts.Usage) {
