@@ -20,6 +20,7 @@ type fabric struct {
 	bed     *hosts.Bed
 	members map[string]*member
 	keys    uint32
+	changed bool // since settle
 }
 
 // member is a host's compiler and switch.
@@ -61,6 +62,7 @@ func newFabric(t *testing.T, n int) *fabric {
 // set makes objects of the desired state.
 func (f *fabric) set(objects ...state.Object) {
 	f.t.Helper()
+	f.changed = true
 	for _, m := range f.members {
 		m.apply(f.t, objects, nil)
 	}
@@ -69,11 +71,13 @@ func (f *fabric) set(objects ...state.Object) {
 // at makes objects that one host knows itself.
 func (f *fabric) at(host string, objects ...state.Object) {
 	f.t.Helper()
+	f.changed = true
 	f.members[host].apply(f.t, objects, nil)
 }
 
 func (f *fabric) remove(refs ...state.Ref) {
 	f.t.Helper()
+	f.changed = true
 	for _, m := range f.members {
 		m.apply(f.t, nil, refs)
 	}
@@ -119,9 +123,22 @@ func (f *fabric) vm(name, host, network string, addresses ...string) *hosts.VM {
 	return vm
 }
 
+// settle waits until no switch forwards by flows that were changed: what it has worked out for a connection stays for a moment.
+func (f *fabric) settle() {
+	f.t.Helper()
+	if !f.changed {
+		return
+	}
+	f.changed = false
+	for _, m := range f.members {
+		m.Appctl("revalidator/wait")
+	}
+}
+
 // talks fails unless an exchange goes well, and the answerer sees one of the addresses.
 func (f *fabric) talks(who *hosts.Node, network string, to netip.AddrPort, seenAs ...string) netip.AddrPort {
 	f.t.Helper()
+	f.settle()
 	seen, err := who.Talk(f.t.Context(), network, to)
 	if err != nil {
 		f.t.Errorf("%s to %s %s: %v", who.Name, network, to, err)

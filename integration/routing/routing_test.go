@@ -240,14 +240,15 @@ func (s *scene) floating(t *testing.T) {
 		for _, to := range own {
 			vm.MustReach(addr(to))
 		}
-		refused(t, vm.Node, at(farV4, 9999))
+		s.refused(t, vm.Node, at(farV4, 9999))
 	}
-	refused(t, s.out.Node, at("203.0.113.51", 9999))
+	s.refused(t, s.out.Node, at("203.0.113.51", 9999))
 }
 
 // refused fails unless what is sent to a UDP port without a listener brings the error of ICMP back.
-func refused(t *testing.T, from *hosts.Node, to netip.AddrPort) {
+func (s *scene) refused(t *testing.T, from *hosts.Node, to netip.AddrPort) {
 	t.Helper()
+	s.settle()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := from.Talk(ctx, "udp", to); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -273,7 +274,7 @@ func (s *scene) snatHost(t *testing.T) {
 			s.talks(s.e.Node, network, at(farV4, 7), "203.0.113.63")
 		}
 	}
-	refused(t, s.c.Node, at(farV4, 9999))
+	s.refused(t, s.c.Node, at(farV4, 9999))
 	s.out.MustNotReach(addr("203.0.113.61"))
 	// A floating IP wins, and is reached by who has none.
 	s.set(&state.FloatingIP{ID: "f-d", Network: "ext", Router: "r1", Address: addr("203.0.113.54"), MAC: mac(54), Port: "d", FixedIP: s.d.IPs[0].Addr()})
@@ -302,8 +303,8 @@ func (s *scene) snatBlocks(t *testing.T) {
 				}
 			}
 		}
-		refused(t, vm.Node, at(farV4, 9999)) // the error comes to the owner, who does not know whose it is
-		vm.MustReach(addr(farV4))            // by the gateway: an echo has no port
+		s.refused(t, vm.Node, at(farV4, 9999)) // the error comes to the owner, who does not know whose it is
+		vm.MustReach(addr(farV4))              // by the gateway: an echo has no port
 	}
 }
 
@@ -317,7 +318,7 @@ func (s *scene) snatGateway(t *testing.T) {
 			for _, network := range []string{"tcp", "udp"} {
 				s.talks(vm.Node, network, at(farV4, 7), "203.0.113.5")
 			}
-			refused(t, vm.Node, at(farV4, 9999))
+			s.refused(t, vm.Node, at(farV4, 9999))
 		}
 		s.out.MustReach(addr("203.0.113.5"))
 		if _, err := capture.Await(t.Context(), "echo request"); err != nil {
