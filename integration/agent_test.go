@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -193,4 +194,45 @@ func (f *fleet) ready(ctx context.Context, h *hosts.Host, port string) error {
 		err = fmt.Errorf("%s", out)
 	}
 	return err
+}
+
+// Hosts know by gossip whose agent is dead, and that it lives again.
+func TestAgentsKnowTheDead(t *testing.T) {
+	t.Parallel()
+	f := newBareFleet(t, 3)
+	ctx := t.Context()
+	f.commit()
+	key := filepath.Join(f.bed.Dir, "gossip.key")
+	if err := os.WriteFile(key, []byte("MDEyMzQ1Njc4OWFiY2RlZg==\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := f.bed.Host("s1h1")
+	start := func(h *hosts.Host) {
+		f.start(h, "--state", f.file(h), "--site", "s1", "--gossip", h.UnderlayIP.String(), "--gossip-seed", first.UnderlayIP.String(), "--gossip-keys", key)
+	}
+	for _, h := range f.bed.Hosts() {
+		start(h)
+	}
+	knows := func(want string) {
+		t.Helper()
+		f.await(ctx, first.Name+" knows the dead: "+want, func() error {
+			out, err := f.tool(ctx, first, "state", "down", "-f", "value", "-c", "id")
+			if err == nil && strings.TrimSpace(out) != want {
+				err = fmt.Errorf("it knows %q", out)
+			}
+			return err
+		})
+	}
+	f.await(ctx, "all are members", func() error {
+		out, err := f.tool(ctx, first, "metrics")
+		if err == nil && !strings.Contains(out, `headwater_members_alive{pool="site",role="host"} 3`) {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	last := f.bed.Host("s1h3")
+	f.agents[last.Name].Kill()
+	knows(last.Name)
+	start(last)
+	knows("")
 }

@@ -143,6 +143,10 @@ func TestForeignChangesAreMended(t *testing.T) {
 	h.ovs.Run("ovs-ofctl", "-O", "OpenFlow13", "del-groups", mgmt)
 	h.await("groups are counted", func() (bool, string) { return h.status() > group, fmt.Sprint(h.status()) })
 	h.settled()
+	meter := h.status()
+	h.ovs.Run("ovs-ofctl", "-O", "OpenFlow13", "del-meters", mgmt)
+	h.await("meters are counted", func() (bool, string) { return h.status() > meter, fmt.Sprint(h.status()) })
+	h.settled()
 }
 
 func (h *host) status() uint64 {

@@ -68,7 +68,7 @@ func (a *Agent) readDrops(ctx context.Context, conn *openflow.Conn) (map[string]
 	return drops, nil
 }
 
-// tunnels are the ends that tunnels lead to. Whether somebody is there is for gossip to say: here it is whether the switch has the way.
+// tunnels are the ends that tunnels lead to. One is up where the switch has the way, and nobody knows the other host to be dead.
 func (c *core) tunnels() []*api.TunnelStatus {
 	problems := map[string]string{}
 	for id := range c.mirror.own {
@@ -88,7 +88,7 @@ func (c *core) tunnels() []*api.TunnelStatus {
 				continue
 			}
 			id := state.TunnelID(end.Encap, end.Port)
-			up := v.Get(state.Ref{Kind: state.KindTunnel, ID: id}) != nil
+			up := v.Get(state.Ref{Kind: state.KindTunnel, ID: id}) != nil && state.Find[*state.Down](v, other.ID) == nil
 			out = append(out, &api.TunnelStatus{Host: other.ID, Address: end.Address.String(), Up: up, Error: problems[id]})
 		}
 	})

@@ -48,13 +48,12 @@ func (c *core) mend(have *carried, epoch uint16, refused map[flows.FlowKey]bool)
 	asked := len(c.pending.Flows) + len(c.pending.Groups) + len(c.pending.GroupsGone) + len(c.pending.Meters) + len(c.pending.MetersGone)
 	canaryLost := have.canary() != canaryState{true, epoch, flows.Layout}
 	d := compare(c.compiler, have, epoch)
-	keep := d.missing[:0]
 	for _, k := range d.missing {
-		if !refused[k] {
-			keep = append(keep, k)
+		if refused[k] {
+			asked++ // it is known to be missing. It is tried again: what it needs may be back
 		}
 	}
-	d.missing = keep
+	clear(refused)
 	w := d.messages(c.compiler, have, epoch)
 	found := max(0, d.size()-asked)
 	if canaryLost {

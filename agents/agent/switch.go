@@ -85,6 +85,7 @@ type session struct {
 	filled  bool
 	meters  map[uint32]bool
 	refused map[flows.FlowKey]bool
+	checked time.Time // when all was read last
 
 	mu      sync.Mutex // guards the fields below
 	foreign []openflow.FlowUpdate
@@ -167,6 +168,9 @@ func (n *session) reissue(ctx context.Context) error {
 	return n.do(ctx, w)
 }
 
+// checkEvery bounds how often all of the switch is read because somebody else has changed a group or a meter.
+const checkEvery = time.Second
+
 // step brings the switch to where the core is.
 func (n *session) step(ctx context.Context) error {
 	if !n.filled {
@@ -177,7 +181,15 @@ func (n *session) step(ctx context.Context) error {
 	n.foreign, n.others = nil, false
 	n.mu.Unlock()
 	if others {
-		return n.check(ctx)
+		// All is read: whoever changes groups all the time must not have us do nothing else.
+		if since := time.Since(n.checked); since < checkEvery {
+			n.mu.Lock()
+			n.others = true
+			n.mu.Unlock()
+			time.AfterFunc(checkEvery-since, func() { poke(n.wake) })
+		} else {
+			return n.check(ctx)
+		}
 	}
 	w, mended := n.core.work(n.epoch, n.meters, foreign, n.refused)
 	if mended > 0 {
@@ -225,6 +237,7 @@ func (n *session) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.checked = time.Now()
 	w, found := n.core.mend(have, n.epoch, n.refused)
 	if found > 0 {
 		n.log.WarnContext(ctx, "switch differed from the program and was mended", "bridge", n.cfg.Bridge, "differences", found)

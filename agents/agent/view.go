@@ -109,7 +109,7 @@ func (a *Agent) stateView(r *http.Request) (any, error) {
 }
 
 func allKinds() []state.Kind {
-	return append(desiredKinds[:len(desiredKinds):len(desiredKinds)], state.KindPlug, state.KindUplink, state.KindTunnel, state.KindZone, state.KindTap)
+	return append(desiredKinds[:len(desiredKinds):len(desiredKinds)], state.KindPlug, state.KindUplink, state.KindTunnel, state.KindZone, state.KindTap, state.KindDown)
 }
 
 func kindWords() string {

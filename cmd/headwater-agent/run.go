@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -106,6 +107,9 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 	}
 	if err := cfg.Validate(); err != nil {
 		return run.Usage(err)
+	}
+	if _, chosen := os.LookupEnv("GOGC"); !chosen {
+		debug.SetGCPercent(50) // memory is the guests'; the agent has little to do most of the time
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
 	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry()}
