@@ -68,6 +68,7 @@ func (a *Agent) routes() http.Handler {
 	get("GET /v1/debug", a.debugView)
 	get("POST /v1/plan", a.planView)
 	get("POST /v1/trace", a.traceView)
+	get("POST /v1/path", a.pathView)
 	get("POST /v1/reissue", a.reissueView)
 	if g, ok := a.registry.(prometheus.Gatherer); ok {
 		m.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))

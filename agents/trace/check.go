@@ -16,7 +16,7 @@ import (
 type Switch interface {
 	// OFProtoTrace is ofproto/trace on the integration bridge, with --names; flow is in the words of ovs-fields(7).
 	OFProtoTrace(ctx context.Context, flow string, options ...string) (string, error)
-	// Devices are the bridge's ports by the names of their devices.
+	// Devices are the bridge's ports by the names of their devices; a bridge of a physical network stands under its own name where a patch leads there.
 	Devices() map[string]Device
 }
 
@@ -30,7 +30,7 @@ type Device struct {
 // maxHosts is how many hosts a check follows a packet over: the sender's, the receiver's, one that the receiver has just left, a gateway.
 const maxHosts = 4
 
-// Check asks the switches what becomes of a packet that a port sends, host by host. v tells which host an underlay address is. It changes nothing; whoever
+// Check asks the switches what becomes of a packet that a port sends, host by host. Of a host whose switch is nil it says only that the packet is sent there. v tells which host an underlay address is. It changes nothing; whoever
 // has many packets checked finds the switches' caches as before.
 func Check(ctx context.Context, v *state.View, switches func(host string) Switch, port string, p Packet) (*Result, error) {
 	src := state.Find[*state.Port](v, port)
@@ -93,6 +93,12 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 			c.r.end(End{Verdict: Outside, Network: c.networkOf(t.final), Host: host})
 		}
 	}
+	for _, bridge := range t.bridges {
+		if d := devices[bridge]; d.Physical != "" {
+			ends++
+			c.r.end(End{Verdict: Outside, Network: c.networkOf(t.left), Host: host})
+		}
+	}
 	for _, op := range t.ops {
 		ends++
 		c.r.end(End{Verdict: Served, Reason: op, Host: host})
@@ -121,7 +127,8 @@ func (c *checker) onward(from string, tun tunnelTo, n int) error {
 			}
 			sw := c.switches(h.ID)
 			if sw == nil {
-				return fmt.Errorf("host %s cannot be asked", h.ID)
+				c.r.end(End{Verdict: Sent, Host: h.ID})
+				return nil
 			}
 			for name, d := range sw.Devices() {
 				if d.Tunnel {
@@ -151,12 +158,24 @@ func (c *checker) networkOf(final string) string {
 	return ""
 }
 
-// Agree says whether a simulation and a check of a packet from a port come to the same ends. Of a packet for many, copies that are dropped do not count.
+// Agree says whether a simulation and a check of a packet from a port come to the same ends. Of a packet for many, copies that are dropped do not count. Of hosts that
+// the check did not ask, all that counts is that the packet is sent there.
 func Agree(port string, simulated, checked *Result) bool {
+	sent := map[string]bool{}
+	for _, e := range checked.Ends {
+		if e.Verdict == Sent {
+			sent[e.Host] = true
+		}
+	}
+	reached := map[string]bool{}
 	ends := func(r *Result, back bool) []string {
 		var out []string
 		for _, e := range r.Ends {
-			if simulated.Many && e.Verdict == Dropped {
+			if e.Verdict != Sent && sent[e.Host] {
+				reached[e.Host] = true
+				continue
+			}
+			if e.Verdict == Sent || simulated.Many && e.Verdict == Dropped {
 				continue
 			}
 			if back && e.Verdict == Delivered && e.Port == port {
@@ -167,7 +186,8 @@ func Agree(port string, simulated, checked *Result) bool {
 		slices.Sort(out)
 		return out
 	}
-	return slices.Equal(ends(simulated, false), ends(checked, !simulated.delivers(port)))
+	same := slices.Equal(ends(simulated, false), ends(checked, !simulated.delivers(port)))
+	return same && (simulated.Many || len(reached) == len(sent))
 }
 
 // delivers says whether the packet comes to a port.
@@ -184,6 +204,9 @@ type read struct {
 	ops     []string
 	reason  string
 	final   string
+	first   string
+	bridges []string // beside the first
+	left    string   // the flow of the pass that went to another bridge
 }
 
 type outputTo struct {
@@ -200,6 +223,7 @@ type tunnelTo struct {
 var (
 	lineStep   = regexp.MustCompile(`^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$`)
 	lineMiss   = regexp.MustCompile(`^\s*(\d+)\. No match`)
+	lineBridge = regexp.MustCompile(`^\s*bridge\("([^"]+)"\)`)
 	lineDo     = regexp.MustCompile(`^Datapath actions: (.*)$`)
 	lineFlow   = regexp.MustCompile(`^Flow: (.*)$`)
 	lineFinal  = regexp.MustCompile(`^Final flow: (.*)$`)
@@ -220,8 +244,14 @@ func readTrace(text string) *read {
 		if lineMiss.MatchString(line) {
 			t.reason = "no flow"
 		}
+		if m := lineBridge.FindStringSubmatch(line); m != nil && m[1] != "" {
+			t.enter(m[1])
+		}
 		if strings.Contains(line, "skipping output to input port") {
 			t.reason = "own-packet"
+		}
+		if strings.Contains(line, "native tunnel routing failed") {
+			t.reason = "no way in the underlay"
 		}
 		if m := userdata.FindStringSubmatch(line); m != nil {
 			op, _ := strconv.ParseUint(m[1], 16, 8)
@@ -239,6 +269,15 @@ func readTrace(text string) *read {
 		}
 	}
 	return t
+}
+
+// enter is told of each bridge that a pass comes to; the first is the one that was asked.
+func (t *read) enter(bridge string) {
+	if t.first == "" || bridge == t.first {
+		t.first = bridge
+		return
+	}
+	t.bridges, t.left = append(t.bridges, bridge), t.final
 }
 
 func (t *read) step(m []string) {

@@ -18,11 +18,12 @@ const (
 	Outside                  // out to the physical network of Network
 	Answered                 // the switch itself sends an answer back
 	Served                   // the agent gets it; Reason says what for
+	Sent                     // to Host, which was not asked
 )
 
 // String is the verdict in a word.
 func (v Verdict) String() string {
-	return [...]string{"dropped", "delivered", "outside", "answered", "served"}[v]
+	return [...]string{"dropped", "delivered", "outside", "answered", "served", "sent"}[v]
 }
 
 // End is where a copy of the packet ends.

@@ -99,6 +99,13 @@ func TestOperator(t *testing.T) {
 	if out := must("trace", "p1", "ip,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:02"); !strings.Contains(out, "Datapath actions") {
 		t.Errorf("trace: %s", out)
 	}
+	// The host has no route to the other: what should happen and what would happen differ, and the operator learns where.
+	if out, err := ask("path", "p1", "10.0.0.12"); err == nil || !strings.Contains(out, "=> delivered port p2 at h2") || !strings.Contains(out, "=> dropped no way in the underlay at h1") {
+		t.Errorf("path: %v\n%s", err, out)
+	}
+	if out := must("path", "p1", "10.0.0.12", "--proto", "tcp", "--dst-port", "22", "--from", "10.0.0.99"); !strings.Contains(out, "=> dropped source-ip") || !strings.Contains(out, "would do the same") {
+		t.Errorf("path of a forged packet: %s", out)
+	}
 	if out := must("metrics"); !strings.Contains(out, "headwater_agent_applied_revision 1") {
 		t.Errorf("metrics: %s", out)
 	}

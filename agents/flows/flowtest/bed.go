@@ -144,7 +144,7 @@ func (h *Host) sync(v *state.View, shared []state.Object) {
 	}
 	for _, n := range state.All[*state.Network](v, state.Index{List: state.ListAll, ID: state.KindNetwork.String()}) {
 		if n.External {
-			local = append(local, &state.Zone{ID: n.ID, Snat: uint16(4000 + n.Key)}) //nolint:gosec // small
+			local = append(local, &state.Zone{ID: state.NetworkZone(n.ID), Snat: uint16(4000 + n.Key)}) //nolint:gosec // small
 		}
 	}
 	changes := append(h.local.Replace(shared, false), h.local.Replace(local, true)...)
