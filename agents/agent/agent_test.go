@@ -233,3 +233,30 @@ func watchFlows(t *testing.T, h *host, f func()) int {
 	}
 	return int(n.Load())
 }
+
+// What the agent changes itself, groups and meters included, is never taken for somebody else's work.
+func TestOwnChangesAreNotForeign(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	before := h.status()
+	const other = `
+- {id: q1, key: 21, network: n2, mac: "fa:16:3e:00:02:01", fixed_ips: [{subnet: s2, address: 10.2.0.11}], port_security: true, host: h1, qos: {egress_kbps: 1000, ingress_pps: 500}, security_groups: [g]}
+- {id: q2, key: 22, network: n2, mac: "fa:16:3e:00:02:02", fixed_ips: [{subnet: s2, address: 10.2.0.12}], host: h2}
+`
+	more := strings.Replace(twoPorts, "subnets:", "- {id: n2, key: 2}\nsubnets:\n- {id: s2, network: n2, cidr: 10.2.0.0/24, dhcp: true}", 1) + other[1:] +
+		"security_groups:\n- {id: g, rules: [{id: r1, direction: EGRESS}, {id: r2, remote_set: g}]}\naddress_sets:\n- {id: g, addresses: [10.2.0.11, 10.2.0.12]}\n" +
+		"routers:\n- {id: r, key: 1, interfaces: [{network: n1, mac: \"fa:16:3e:00:03:01\", addresses: [10.0.0.1/24]}, {network: n2, mac: \"fa:16:3e:00:03:02\", addresses: [10.2.0.1/24]}], routes: [{destination: 10.9.0.0/16, next_hops: [10.0.0.12, 10.2.0.12]}]}\n"
+	for i := range 5 {
+		h.Commit(snapshot(t, uint64(10+2*i), more))
+		h.plug("q1", "q1")
+		h.ready("q1")
+		h.settled()
+		h.Commit(snapshot(t, uint64(11+2*i), twoPorts))
+		h.settled()
+		h.ovs.Vsctl("del-port", "q1")
+		h.settled()
+	}
+	if after := h.status(); after != before {
+		t.Errorf("%d of its own changes were taken for somebody else's", after-before)
+	}
+}
