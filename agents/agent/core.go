@@ -47,11 +47,15 @@ type core struct {
 	since   time.Time          // when the first of pending was told
 	flush   []uint16           // zones to be emptied before pending is sent
 	forget  []openflow.Message // of connections, once pending is carried out
-	gen     uint64             // of the program; rises with each change
-	applied uint64             // the generation that the switch carries out
-	epoch   uint16             // that the switch is in; 0: not filled yet
-	foreign uint64             // changes by others that were mended
-	done    struct {           // what of the desired state the switch carries out
+	handed  struct {           // what of both the switch was told of, and has not answered for yet
+		flush  []uint16
+		forget []openflow.Message
+	}
+	gen     uint64   // of the program; rises with each change
+	applied uint64   // the generation that the switch carries out
+	epoch   uint16   // that the switch is in; 0: not filled yet
+	foreign uint64   // changes by others that were mended
+	done    struct { // what of the desired state the switch carries out
 		incarnation string
 		revision    uint64
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -234,5 +235,39 @@ func TestRunDirectory(t *testing.T) {
 	}
 	if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "run directory") {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A zone is emptied before a port gets it, also where the connection to the switch ends just then: no comparison of flows would tell that it was not.
+func TestZonesAreEmptiedInTheEnd(t *testing.T) {
+	t.Parallel()
+	h, fake := newFakeHost(t)
+	var lost sync.Once
+	emptied := make(chan uint16, 64)
+	fake.Inject(func(m openflow.Message) (f ovstest.Fault) {
+		if flush, ok := m.(*openflow.CTFlushZone); ok {
+			lost.Do(func() { f.Close = true })
+			if !f.Close {
+				emptied <- flush.Zone
+			}
+		}
+		return f
+	})
+	h.Commit(snapshot(t, 1, twoPorts))
+	h.faultless(fake)
+	close(emptied)
+	seen := map[uint16]bool{}
+	for zone := range emptied {
+		seen[zone] = true
+	}
+	h.core.mu.Lock()
+	defer h.core.mu.Unlock()
+	for owner, zone := range h.core.zones.of {
+		if !seen[zone] {
+			t.Errorf("zone %d of %s was not emptied", zone, owner)
+		}
+	}
+	if len(h.core.zones.of) == 0 {
+		t.Error("nobody has a zone")
 	}
 }

@@ -30,12 +30,14 @@ func (c *core) refill(have *carried, anew bool) *work {
 	return w
 }
 
-// hand gives a work all that has added up.
+// hand gives a work all that has added up. Connections that are to end are handed again until a work is carried out: no comparison with the
+// switch would find them, and who gets the zone next would have them.
 func (c *core) hand(w *work) {
-	for _, zone := range c.flush {
+	c.handed.flush, c.handed.forget = append(c.handed.flush, c.flush...), append(c.handed.forget, c.forget...)
+	for _, zone := range c.handed.flush {
 		w.first = append(w.first, &openflow.CTFlushZone{Zone: zone})
 	}
-	w.last = append(w.last, c.forget...)
+	w.last = append(w.last, c.handed.forget...)
 	c.pending, c.flush, c.forget, w.gen = flows.Delta{}, nil, nil, c.gen
 	w.since, c.since = c.since, time.Time{}
 	c.saying, c.unsaid = append(c.saying, c.unsaid...), nil
@@ -128,6 +130,7 @@ func (c *core) carried(gen uint64, epoch uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.applied, c.epoch = gen, epoch
+	c.handed.flush, c.handed.forget = nil, nil
 	for len(c.revisions) > 0 && c.revisions[0].gen <= gen {
 		c.done.incarnation, c.done.revision = c.revisions[0].incarnation, c.revisions[0].revision
 		c.revisions = c.revisions[1:]

@@ -3,6 +3,7 @@ package apps
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,11 +21,12 @@ type guest struct {
 
 // guests give each guest a number, and remember how to reach it.
 type guests struct {
-	most int
+	most, each int // in all, and of one port
 
 	mu      sync.Mutex // guards the fields below
 	numbers map[guest]uint32
-	known   []contact // by number less one
+	known   []contact           // by number less one
+	ports   map[uint32][]uint32 // numbers by port
 }
 
 // contact is the way back to a guest.
@@ -34,38 +36,62 @@ type contact struct {
 	seen       time.Time
 }
 
-func newGuests(most int) *guests { return &guests{most: most, numbers: map[guest]uint32{}} }
+func newGuests(most, each int) *guests {
+	return &guests{most: most, each: each, numbers: map[guest]uint32{}, ports: map[uint32][]uint32{}}
+}
 
 // guestIdle is how long a guest that says nothing keeps its number, where another needs it. It is longer than any connection here may last.
 const guestIdle = 5 * time.Minute
 
-// enter is the number of a guest, in [1, most]; 0: there are too many.
+// enter is the number of a guest, in [1, most]; 0: there are too many, in all or behind its port.
 func (g *guests) enter(c contact) uint32 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.numbers[c.guest]
 	if n == 0 {
-		if n = g.free(c.seen); n == 0 {
+		if n = g.free(c); n == 0 {
 			return 0
 		}
 		g.numbers[c.guest] = n
+		g.ports[c.port] = append(g.ports[c.port], n)
 	}
 	g.known[n-1] = c
 	return n
 }
 
-func (g *guests) free(now time.Time) uint32 {
+func (g *guests) free(c contact) uint32 {
+	if own := g.ports[c.port]; len(own) >= g.each {
+		for _, n := range own {
+			if g.idle(n, c.seen) {
+				return n
+			}
+		}
+		return 0
+	}
 	if len(g.known) < g.most {
 		g.known = append(g.known, contact{})
 		return uint32(len(g.known)) //nolint:gosec // at most g.most
 	}
 	for i := range g.known {
-		if old := &g.known[i]; now.Sub(old.seen) > guestIdle {
-			delete(g.numbers, old.guest)
-			return uint32(i + 1) //nolint:gosec // at most g.most
+		if n := uint32(i + 1); g.idle(n, c.seen) { //nolint:gosec // at most g.most
+			return n
 		}
 	}
 	return 0
+}
+
+// idle says whether a number is one that its guest has no use for any more. It is nobody's then.
+func (g *guests) idle(n uint32, now time.Time) bool {
+	old := g.known[n-1]
+	if now.Sub(old.seen) <= guestIdle {
+		return false
+	}
+	delete(g.numbers, old.guest)
+	own := slices.DeleteFunc(g.ports[old.port], func(x uint32) bool { return x == n })
+	if g.ports[old.port] = own; len(own) == 0 {
+		delete(g.ports, old.port)
+	}
+	return true
 }
 
 // find is the guest of a number.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,9 @@ import (
 // Bounds of the metadata service of a host.
 const (
 	metadataGuests      = 1 << 16
+	metadataAddresses   = 256 // of those, one port's
 	metadataConnections = 512
+	metadataEach        = 32   // of those, one port's: a guest that opens many and says nothing keeps nobody else out
 	metadataQueue       = 2048 // packets to guests that wait to be sent
 	metadataBuffer      = 64 << 10
 	metadataMTU         = 1500 // what guests take may be less: their TCP says so
@@ -47,11 +50,12 @@ type metadata struct {
 	link   *channel.Endpoint
 	server *http.Server
 	ready  atomic.Bool // it listens
-	open   atomic.Int64
+	open   connections
 }
 
 func newMetadata(cfg MetadataConfig, store *state.Store, counts *metrics, log *slog.Logger) (*metadata, error) {
-	m := &metadata{store: store, guests: newGuests(metadataGuests), log: log, link: channel.New(metadataQueue, metadataMTU, "")}
+	m := &metadata{store: store, guests: newGuests(metadataGuests, metadataAddresses), log: log, link: channel.New(metadataQueue, metadataMTU, "")}
+	m.open.port = m.port
 	handler, err := newMetadataProxy(cfg, m.who, func(outcome string) { counts.metadata.WithLabelValues(outcome).Inc() }, log)
 	if err != nil {
 		return nil, err
@@ -156,6 +160,16 @@ func (m *metadata) who(from netip.AddrPort) (identity, bool) {
 	return identify(m.store, c)
 }
 
+// port is the key of the port behind a connection; 0: it is none of a guest.
+func (m *metadata) port(from net.Addr) uint32 {
+	a, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return 0
+	}
+	c, _ := m.guests.find(guestNumber(a.Addr()))
+	return c.port
+}
+
 // run serves until ctx ends, and sends what the stack has for guests.
 func (m *metadata) run(ctx context.Context, send func(context.Context, []Reply) error) error {
 	s, err := m.newStack()
@@ -208,10 +222,43 @@ func (m *metadata) pump(ctx context.Context, send func(context.Context, []Reply)
 	}
 }
 
+// connections are those that are open, by port.
+type connections struct {
+	port func(net.Addr) uint32
+
+	mu   sync.Mutex // guards the fields below
+	all  int
+	each map[uint32]int
+}
+
+// enter takes a connection of a port in, where there is room for it.
+func (c *connections) enter(port uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= metadataConnections || c.each[port] >= metadataEach {
+		return false
+	}
+	if c.each == nil {
+		c.each = map[uint32]int{}
+	}
+	c.all++
+	c.each[port]++
+	return true
+}
+
+func (c *connections) leave(port uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.each[port]--; c.each[port] == 0 {
+		delete(c.each, port)
+	}
+}
+
 // countedListener closes connections beyond what the host serves at once.
 type countedListener struct {
 	net.Listener
-	open *atomic.Int64
+	open *connections
 }
 
 // Accept returns the next connection that there is room for.
@@ -221,10 +268,10 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= metadataConnections {
-			return &countedConn{Conn: c, open: l.open}, nil
+		port := l.open.port(c.RemoteAddr())
+		if l.open.enter(port) {
+			return &countedConn{Conn: c, open: l.open, port: port}, nil
 		}
-		l.open.Add(-1)
 		if err := c.Close(); err != nil {
 			return nil, err
 		}
@@ -233,14 +280,15 @@ func (l *countedListener) Accept() (net.Conn, error) {
 
 type countedConn struct {
 	net.Conn
-	open   *atomic.Int64
+	open   *connections
+	port   uint32
 	closed atomic.Bool
 }
 
 // Close ends the connection and makes room for another.
 func (c *countedConn) Close() error {
 	if !c.closed.Swap(true) {
-		c.open.Add(-1)
+		c.open.leave(c.port)
 	}
 	return c.Conn.Close()
 }

@@ -195,7 +195,7 @@ func TestMetadataConfig(t *testing.T) {
 // Each guest has a number for as long as it says something, and its packets keep their checksums under another address.
 func TestGuests(t *testing.T) {
 	t.Parallel()
-	g, now := newGuests(2), time.Unix(1_800_000_000, 0)
+	g, now := newGuests(2, 2), time.Unix(1_800_000_000, 0)
 	first := contact{guest{1, addr("10.0.0.1")}, 1, 2, now}
 	second := contact{guest{2, addr("10.0.0.1")}, 1, 2, now}
 	if a, b, again := g.enter(first), g.enter(second), g.enter(first); a == b || a == 0 || b == 0 || again != a {
@@ -221,6 +221,38 @@ func TestGuests(t *testing.T) {
 		if n := guestNumber(addr(a)); n != 0 {
 			t.Errorf("%s is number %d", a, n)
 		}
+	}
+}
+
+// A port that may have any address takes its own numbers only, and one that opens connections without end its own only.
+func TestOnePortLeavesRoom(t *testing.T) {
+	t.Parallel()
+	g, now := newGuests(100, 10), time.Unix(1_800_000_000, 0)
+	for i := range 1_000 {
+		n := g.enter(contact{guest{1, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}, 1, 2, now})
+		if (n != 0) != (i < 10) {
+			t.Fatalf("address %d of the port got number %d", i, n)
+		}
+	}
+	if n := g.enter(contact{guest{2, addr("10.0.0.1")}, 1, 2, now}); n == 0 {
+		t.Error("another port got no number")
+	}
+	later := now.Add(guestIdle + time.Second)
+	if n := g.enter(contact{guest{1, addr("10.9.9.9")}, 1, 2, later}); n == 0 || len(g.ports[1]) != 10 || len(g.numbers) != 11 {
+		t.Errorf("a new address of the port got number %d where its old ones were idle; %d of the port, %d in all", n, len(g.ports[1]), len(g.numbers))
+	}
+
+	var open connections
+	mine := 0
+	for open.enter(1) {
+		mine++
+	}
+	if mine != metadataEach || !open.enter(2) {
+		t.Errorf("one port has %d connections, want %d, and room for others", mine, metadataEach)
+	}
+	open.leave(1)
+	if !open.enter(1) {
+		t.Error("a connection that ended left no room")
 	}
 }
 

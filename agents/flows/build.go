@@ -15,6 +15,8 @@ const (
 	ethVLAN = 0x8100
 	ethIPv6 = 0x86dd
 
+	ethProviderVLAN = 0x88a8 // IEEE 802.1ad
+
 	protoICMP   = 1
 	protoTCP    = 6
 	protoUDP    = 17

@@ -280,6 +280,7 @@ const (
 	GroupRoute      = 4 << 28 // number of router and destination: next hops
 	GroupSnat       = 5 << 28 // router key: blocks of ports
 	GroupHandOut    = 6 << 28 // number of network and address: the hosts that share it
+	GroupFloodAway  = 7 << 28 // network key and chunk: some of the other hosts that it is on, where those are many
 
 	groupBits = 1<<28 - 1
 )

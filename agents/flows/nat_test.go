@@ -63,6 +63,7 @@ func TestFloatingIP(t *testing.T) {
 	in := "nw_src=192.0.2.80,nw_dst=203.0.113.51,nw_ttl=60"
 	arrived := `check_pkt_len\(size=1464,gt\(userspace.*\),le\(ct\(commit,zone=202,nat\(dst=10.0.1.11\)\),recirc\(.*\)\)\) \| .*p1\)\)`
 	l.expect("in", comes(labFloating, "tcp", in), arrived)
+	l.expect("from the port of a DHCP server to that of its client, which security groups let by", comes(labFloating, "udp", in+",udp_src=67,udp_dst=68"), `check_pkt_len\(size=1464,gt\(drop\),le\(drop\)\)`)
 	l.expect("its Ethernet address is nobody's way into the tenant's networks", comes(labFloating, "tcp", "nw_src=192.0.2.80,nw_dst=10.0.1.13,nw_ttl=60"), "drop")
 	l.expect("out, past the gateway's host", outward(1, "tcp"), natted(labFloating, through(202, "src=203.0.113.51")))
 	l.expect("another guest's go there", outward(3, "tcp"), tunnelled("12", "0x400005"))
@@ -77,6 +78,8 @@ func TestFloatingIP(t *testing.T) {
 	l.expect("IPv6, out", sends(1, labLeg1, "tcp6", "ipv6_src=2001:db8:1::11,ipv6_dst=2001:db8:fff::80,nw_ttl=64"),
 		`set\(eth\(src=fa:16:3e:00:02:51,dst=`+labOuter+`\)\),`+through(202, "src=2001:db8:113::51")+`set\(ipv6\(hlimit=63\)\),up0`)
 	l.expect("IPv6, in", comes("fa:16:3e:00:02:51", "tcp6", "ipv6_src=2001:db8:fff::80,ipv6_dst=2001:db8:113::51,nw_ttl=60"), `.*ct\(commit,zone=202,nat\(dst=2001:db8:1::11\)\).*`)
+
+	l.expect("IPv6, from a DHCP server", comes("fa:16:3e:00:02:51", "udp6", "ipv6_src=2001:db8:fff::80,ipv6_dst=2001:db8:113::51,nw_ttl=60,udp_src=547,udp_dst=546"), `check_pkt_len\(size=1464,gt\(drop\),le\(drop\)\)`)
 
 	l.set(l.port(1, "n1", "h2", "10.0.1.11", nil))
 	l.same()

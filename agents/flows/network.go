@@ -57,11 +57,7 @@ func compileFlood(x *emitter, id string) {
 	here := floodHere(x, network)
 	buckets := []openflow.Bucket{openflow.NewBucket(&openflow.Group{Group: here})}
 	if network.Segment == state.Overlay {
-		for _, end := range endsOf(x, network) {
-			actions := append(end.set(), set(openflow.TunID, TunnelKey(TunnelNetwork, network.Key)),
-				move(RFlags, FlagTrace, 1, openflow.TunID, TunnelTraceBit), anywhere(), output(end.port))
-			buckets = append(buckets, openflow.NewBucket(actions...))
-		}
+		buckets = append(buckets, floodAway(x, network)...)
 	} else if uplink := get[*state.Uplink](x, network.Physical); uplink != nil {
 		buckets = append(buckets, openflow.NewBucket(set(ROFPort, uint64(uplink.OFPort)), lookUp(TTapOut)))
 	}
@@ -91,8 +87,35 @@ func floodHere(x *emitter, network *state.Network) uint32 {
 	return GroupFloodHere | network.Key
 }
 
+// floodDirectly is to how many other hosts one group has the copies itself: 2,000 of them would be four times what a message holds.
+const floodDirectly = 256
+
+// floodAway are the copies for other hosts. Those of a network that is on many are spread over groups of their own too.
+func floodAway(x *emitter, network *state.Network) []openflow.Bucket {
+	var chunks [floodChunks][]openflow.Bucket
+	ends := endsOf(x, network)
+	for _, end := range ends {
+		n := end.key % floodChunks
+		chunks[n] = append(chunks[n], openflow.NewBucket(append(end.set(), set(openflow.TunID, TunnelKey(TunnelNetwork, network.Key)),
+			move(RFlags, FlagTrace, 1, openflow.TunID, TunnelTraceBit), anywhere(), output(end.port))...))
+	}
+	if len(ends) <= floodDirectly {
+		return slices.Concat(chunks[:]...)
+	}
+	var buckets []openflow.Bucket
+	for n, hosts := range chunks {
+		if len(hosts) > 0 {
+			group := GroupFloodAway | network.Key*floodChunks | uint32(n) //nolint:gosec // 0 to 63
+			x.group(group, openflow.GroupOfAll, hosts)
+			buckets = append(buckets, openflow.NewBucket(&openflow.Group{Group: group}))
+		}
+	}
+	return buckets
+}
+
 // tunnelEnd is another host, as this one's switch reaches it.
 type tunnelEnd struct {
+	key     uint32 // the host's
 	address netip.Addr
 	port    uint32 // the switch's
 }
@@ -119,7 +142,7 @@ func endOf(x *emitter, id string) (tunnelEnd, bool) {
 	if tunnel == nil {
 		return tunnelEnd{}, false
 	}
-	return tunnelEnd{end.Address, tunnel.OFPort}, true
+	return tunnelEnd{other.Key, end.Address, tunnel.OFPort}, true
 }
 
 // endsOf are the tunnels to the hosts that have ports of a network, each once.

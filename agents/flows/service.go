@@ -54,8 +54,12 @@ func (x *emitter) await(op Op, next Table, before ...openflow.Action) []openflow
 }
 
 // hear tells the agent when a port says that it has an address that may move between ports: one of its allowed address pairs. Pairs with whole
-// prefixes are not about such addresses.
+// prefixes are not about such addresses. The port's own meter bounds the copies, so that a guest that announces without end keeps nobody else's from being heard.
 func hear(x *emitter, port *state.Port) {
+	copied := &openflow.Controller{MaxLen: openflow.NoLimit, Reason: openflow.ReasonAction, UserData: []byte{byte(OpAnnounce)}}
+	if x.c.cfg.PuntRate > 0 {
+		copied.Meter = MeterPunt | port.Key
+	}
 	for _, a := range port.AllowedPairs {
 		if !a.Prefix.IsSingleIP() {
 			continue
@@ -66,6 +70,6 @@ func hear(x *emitter, port *state.Port) {
 		} else {
 			said = icmpv6(said, 136).Addr(openflow.NDTarget, a.Prefix.Addr())
 		}
-		x.flow(port.Ref(), TPuntClass, PNormal, said, apply(x.tell(OpAnnounce)), goTo(TARP))
+		x.flow(port.Ref(), TPuntClass, PNormal, said, apply(copied), goTo(TARP))
 	}
 }

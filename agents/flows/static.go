@@ -40,9 +40,10 @@ func staticOutput(x *emitter) {
 	x.flow(Reason(""), TReply, PNormal, match(), apply(copyField(RSource, RDest), set(ROFPort, 0), move(openflow.NXMInPort, 0, 16, ROFPort, 0), anywhere()), goTo(TOutput))
 }
 
-// Priorities of TSourceL2 and TSourceIP, from the top: what is not of a guest, or of one that may say anything; what no guest may say; what this guest
+// Priorities of TSourceL2 and TSourceIP, from the top: what nobody may send; what is not of a guest, or of one that may say anything; what no guest may say; what this guest
 // may say of neighbours; what it may not; all else that it may.
 const (
+	pNobody    = PTop + 10
 	pUnsecured = PTop
 	pNever     = PHigh
 	pOwnND     = PNormal + 20
@@ -51,6 +52,14 @@ const (
 
 // staticSource is what port security says of all ports. Ports without it pass above.
 func staticSource(x *emitter) {
+	// The tag that says which network it is has been taken off. One within it would go on into networks without tags, where it says another to whoever
+	// is next: a physical switch, or a trunk's guest. Beyond its other_config:vlan-limit the switch knows of it by the packet's type only.
+	for _, m := range []openflow.Match{
+		match().Masked(openflow.VLANVID, openflow.Num(0x1000), openflow.Num(0x1000)),
+		match().Num(openflow.EthType, ethVLAN), match().Num(openflow.EthType, ethProviderVLAN),
+	} {
+		x.flow(Reason("inner-tag"), TSourceL2, pNobody, m)
+	}
 	x.flow(Reason(""), TSourceL2, pUnsecured, flagged(match(), FlagUplink, true), goTo(TARP))
 	x.flow(Reason("rogue-router"), TSourceL2, pNever, icmpv6(match(), 134))
 	x.flow(Reason("rogue-router"), TSourceL2, pNever, icmpv6(match(), 137))

@@ -197,10 +197,14 @@ func (w *walk) sourceFault() (reason string, fields Fields) {
 	return w.sourceIP(prefixes, append(fields, "ip_src"))
 }
 
+// ofDHCPServer says whether it is what a DHCP server says to a client.
+func (p *Packet) ofDHCPServer() bool {
+	return p.Proto == UDP && (p.Type == IPv4 && p.SrcPort == 67 && p.DstPort == 68 || p.Type == IPv6 && p.SrcPort == 547 && p.DstPort == 546)
+}
+
 func (w *walk) sourceIP(prefixes []netip.Prefix, fields Fields) (string, Fields) {
 	p := &w.p
-	server := p.Type == IPv4 && p.SrcPort == 67 && p.DstPort == 68 || p.Type == IPv6 && p.SrcPort == 547 && p.DstPort == 546
-	if p.Proto == UDP && server {
+	if p.ofDHCPServer() {
 		return "rogue-dhcp", append(fields, "udp_src", "udp_dst")
 	}
 	if within(prefixes, p.Src) {
