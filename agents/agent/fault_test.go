@@ -73,7 +73,7 @@ func TestFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, fake := newFakeHost(t)
-			var at, seen atomic.Int64
+			var at, seen, hit atomic.Int64
 			fake.Inject(func(m openflow.Message) ovstest.Fault {
 				switch m.(type) {
 				case *openflow.BundleAdd, *openflow.BundleControl, *openflow.MultipartRequest, *openflow.MeterMod, *openflow.BarrierRequest:
@@ -88,6 +88,7 @@ func TestFaults(t *testing.T) {
 				if seen.Add(1) != at.Load() {
 					return ovstest.Fault{}
 				}
+				hit.Add(1)
 				return fault
 			})
 			text := twoPorts
@@ -98,6 +99,8 @@ func TestFaults(t *testing.T) {
 				h.Commit(snapshot(t, uint64(i+1), text))
 				if fault.Refuse == nil {
 					h.faultless(fake)
+				} else if i == 0 { // the first work is long enough; what comes later may be one work, and short
+					h.await("something is refused", func() (bool, string) { return hit.Load() > 0, "" })
 				}
 			}
 			if fault.Refuse != nil {
