@@ -136,7 +136,7 @@ endif
 # protoc is Debian's protobuf-compiler; the release numbers that it and its plugins write into a file's head are those pinned here.
 generate: tools $(PROTOC_GEN_GO) $(PROTOC_GEN_GRPC)
 	@integration/install --quiet protobuf
-	PROTOC_GEN_GO=$(PROTOC_GEN_GO) PROTOC_GEN_GRPC=$(PROTOC_GEN_GRPC) go generate $(PKG)
+	PROTOC_GEN_GO=$(PROTOC_GEN_GO) PROTOC_GEN_GRPC=$(PROTOC_GEN_GRPC) GOIMPORTS='$(GOIMPORTS) -local $(MODULE)' go generate $(PKG)
 
 # Fails when the committed generated files are not what generate makes.
 .PHONY: generated

@@ -99,10 +99,5 @@ func (p *Packet) discovery(add func(string, ...any)) {
 	}
 }
 
-// discovers says whether the packet is of neighbour discovery, whose types are 133 to 137 (RFC 4861).
-func (p *Packet) discovers() bool {
-	return p.Type == IPv6 && p.Proto == ICMPv6 && p.ICMPType >= 133 && p.ICMPType <= 137
-}
-
 // Fields are those that decided a step, in the words of ovs-fields(7).
 type Fields []string
