@@ -68,11 +68,11 @@ func TestAgentsKeepOut(t *testing.T) {
 				return b
 			}},
 			{"router advertisement", "rogue-router", func(m []byte) []byte {
-				return append(probe.ICMPv6(mac, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, link, mustAddr("ff02::1"), routerAdvertisement()), m...)
+				return append(probe.IP(mac, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, link, mustAddr("ff02::1"), 58, 255, routerAdvertisement()), m...)
 			}},
 			{"redirect", "rogue-router", func(m []byte) []byte {
 				body := append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, append(v6.AsSlice(), to6.AsSlice()...)...)
-				return append(probe.ICMPv6(mac, to, link, to6, body), m...)
+				return append(probe.IP(mac, to, link, to6, 58, 255, body), m...)
 			}},
 			{"DHCP server", "rogue-dhcp", func(m []byte) []byte {
 				return probe.UDP(mac, to, netip.AddrPortFrom(v4, 67), netip.AddrPortFrom(to4, 68), m)

@@ -15,6 +15,7 @@ const (
 	typeIPv6 = 0x86dd
 
 	protoICMP   = 1
+	protoTCP    = 6
 	protoUDP    = 17
 	protoICMPv6 = 58
 )
@@ -120,13 +121,25 @@ func UDP(mac, to net.HardwareAddr, src, dst netip.AddrPort, payload []byte) []by
 	return Ethernet(to, mac, kind, packet)
 }
 
-// ICMPv6 is a message that no router has passed on; its checksum is filled in.
-func ICMPv6(mac, to net.HardwareAddr, src, dst netip.Addr, message []byte) []byte {
-	b := bytes.Clone(message)
-	b[2], b[3] = 0, 0
-	binary.BigEndian.PutUint16(b[2:], fold(sum(pseudo(src, dst, protoICMPv6, len(b)), b)))
-	kind, packet := ip(src, dst, protoICMPv6, 255, b)
+// IP is a packet of a protocol whose checksum is filled in where the protocol is TCP, UDP, ICMP or ICMPv6; hops is its TTL.
+func IP(mac, to net.HardwareAddr, src, dst netip.Addr, proto, hops byte, transport []byte) []byte {
+	b := bytes.Clone(transport)
+	start := pseudo(src, dst, proto, len(b))
+	if proto == protoICMP {
+		start = 0
+	}
+	if at, ok := map[byte]int{protoTCP: 16, protoUDP: 6, protoICMP: 2, protoICMPv6: 2}[proto]; ok {
+		b[at], b[at+1] = 0, 0
+		binary.BigEndian.PutUint16(b[at:], fold(sum(start, b)))
+	}
+	kind, packet := ip(src, dst, proto, hops, b)
 	return Ethernet(to, mac, kind, packet)
+}
+
+// Tagged is a frame with the tag of a VLAN put in.
+func Tagged(frame []byte, vlan uint16) []byte {
+	b := append(bytes.Clone(frame[:12]), 0x81, 0, byte(vlan>>8), byte(vlan))
+	return append(b, frame[12:]...)
 }
 
 // echoID marks our echo requests.
