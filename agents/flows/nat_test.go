@@ -66,6 +66,7 @@ func TestFloatingIP(t *testing.T) {
 	l.expect("from the port of a DHCP server to that of its client, which security groups let by", comes(labFloating, "udp", in+",udp_src=67,udp_dst=68"), `check_pkt_len\(size=1464,gt\(drop\),le\(drop\)\)`)
 	l.expect("its Ethernet address is nobody's way into the tenant's networks", comes(labFloating, "tcp", "nw_src=192.0.2.80,nw_dst=10.0.1.13,nw_ttl=60"), "drop")
 	l.expect("out, past the gateway's host", outward(1, "tcp"), natted(labFloating, through(202, "src=203.0.113.51")))
+	l.expect("out, as a DHCP client, which security groups let by", outward(1, "udp")+",udp_src=68,udp_dst=67", "drop")
 	l.expect("another guest's go there", outward(3, "tcp"), tunnelled("12", "0x400005"))
 	l.expect("another guest to it, too", sends(3, labLeg1, "tcp", "nw_src=10.0.1.13,nw_dst=203.0.113.51,nw_ttl=64"), tunnelled("12", "0x400005"))
 	l.expect("to itself: out, and in again", sends(1, labLeg1, "tcp", "nw_src=10.0.1.11,nw_dst=203.0.113.51,nw_ttl=64"),

@@ -199,10 +199,13 @@ func staticRouter(x *emitter) {
 		x.flow(Reason("martian"), TRouterIn, PHigh, source(match(), netip.MustParsePrefix(p)))
 		x.flow(Reason("martian"), TRouterIn, PHigh, dest(match(), netip.MustParsePrefix(p)))
 	}
-	// What a DHCP server says to a client is for one link (RFC 2131 section 4.1): security groups let it by, and are not to be passed from afar by whoever
-	// sends from that port. A client whose server is elsewhere renews through its relay.
-	x.flow(Reason("rogue-dhcp"), TRouterIn, PHigh, proto(ipv4(match()), protoUDP).Num(openflow.UDPSrc, 67).Num(openflow.UDPDst, 68))
-	x.flow(Reason("rogue-dhcp"), TRouterIn, PHigh, proto(ipv6(match()), protoUDP).Num(openflow.UDPSrc, 547).Num(openflow.UDPDst, 546))
+	// What DHCP servers and clients say to each other is for one link, and relays ask from a server's port (RFC 2131 section 4.1). Security groups let it by,
+	// and are not to be passed that way from afar, or to there. A client whose server is elsewhere renews through its relay.
+	for i, m := range families() {
+		for _, ports := range [][2]uint64{outSide().dhcp[i], inSide().dhcp[i]} {
+			x.flow(Reason("dhcp-routed"), TRouterIn, PHigh, proto(m, protoUDP).Num(openflow.UDPSrc, ports[0]).Num(openflow.UDPDst, ports[1]))
+		}
+	}
 	staticOwn(x)
 	staticTurn(x)
 	// What a floating IP or the like sends has its Ethernet source already.

@@ -46,9 +46,9 @@ func (w *walk) refused(r *state.Router) bool {
 		w.step("router-in", r.Ref(), Fields{"ip_src", "ip_dst"}, "what no router passes on")
 		w.drop("martian")
 		return true
-	case p.ofDHCPServer():
-		w.step("router-in", r.Ref(), Fields{"udp_src", "udp_dst"}, "what a DHCP server says is for its own link")
-		w.drop("rogue-dhcp")
+	case p.ofDHCPServer(), p.ofDHCPClient():
+		w.step("router-in", r.Ref(), Fields{"udp_src", "udp_dst"}, "what DHCP servers and clients say to each other is for one link")
+		w.drop("dhcp-routed")
 		return true
 	case p.TTL <= 1:
 		w.step("router-in", r.Ref(), Fields{"ip_ttl"}, "its time is over")

@@ -202,6 +202,11 @@ func (p *Packet) ofDHCPServer() bool {
 	return p.Proto == UDP && (p.Type == IPv4 && p.SrcPort == 67 && p.DstPort == 68 || p.Type == IPv6 && p.SrcPort == 547 && p.DstPort == 546)
 }
 
+// ofDHCPClient says whether it is what a DHCP client says to a server.
+func (p *Packet) ofDHCPClient() bool {
+	return p.Proto == UDP && (p.Type == IPv4 && p.SrcPort == 68 && p.DstPort == 67 || p.Type == IPv6 && p.SrcPort == 546 && p.DstPort == 547)
+}
+
 func (w *walk) sourceIP(prefixes []netip.Prefix, fields Fields) (string, Fields) {
 	p := &w.p
 	if p.ofDHCPServer() {
