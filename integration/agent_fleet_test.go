@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,7 +68,7 @@ func newFleet(t *testing.T, n int) *fleet {
 	f := newBareFleet(t, n)
 	f.commit()
 	for _, h := range f.bed.Hosts() {
-		f.start(h, "--state", f.file(h))
+		f.start(h)
 	}
 	return f
 }
@@ -109,9 +110,12 @@ func (f *fleet) commit() {
 	}
 }
 
-// start starts a host's agent, with the flags that say where its state comes from.
+// start starts a host's agent, with its state file, unless the flags name servers.
 func (f *fleet) start(h *hosts.Host, more ...string) {
 	f.t.Helper()
+	if !slices.Contains(more, "--server") {
+		more = append(more, "--state", f.file(h))
+	}
 	args := append([]string{"run", "--host", h.Name, "--ovsdb", h.OVSDB(), "--datapath", "netdev", "--run-dir", f.runDir(h),
 		"--state-dir", filepath.Join(h.Dir, "kept"), "--bridge-mapping", hosts.Physnet + "=" + hosts.Provider}, more...)
 	p, err := h.Start(filepath.Join(h.Dir, "agent.out"), f.program, args...)

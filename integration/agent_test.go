@@ -81,7 +81,7 @@ func TestNoLossOverRestarts(t *testing.T) {
 
 	again := func(h *hosts.Host) {
 		f.agents[h.Name].Kill()
-		f.start(h, "--state", f.file(h))
+		f.start(h)
 	}
 	filled := func(h *hosts.Host, epoch string) {
 		t.Helper()
@@ -208,7 +208,7 @@ func TestAgentsKnowTheDead(t *testing.T) {
 	}
 	first := f.bed.Host("s1h1")
 	start := func(h *hosts.Host) {
-		f.start(h, "--state", f.file(h), "--site", "s1", "--gossip", h.UnderlayIP.String(), "--gossip-seed", first.UnderlayIP.String(), "--gossip-keys", key)
+		f.start(h, "--site", "s1", "--gossip", h.UnderlayIP.String(), "--gossip-seed", first.UnderlayIP.String(), "--gossip-keys", key)
 	}
 	for _, h := range f.bed.Hosts() {
 		start(h)
