@@ -59,11 +59,12 @@ type core struct {
 		incarnation string
 		revision    uint64
 	}
-	revisions []generation         // not applied yet
-	plugged   map[string]*plugging // by port
-	unmarked  map[string]struct{}  // ports of which the database may have to be told
-	untold    map[string]struct{}  // ports of which the reporter may have to be told
-	compiling time.Duration        // in all
+	revisions []generation            // not applied yet
+	plugged   map[string]*plugging    // by port
+	unmarked  map[string]struct{}     // ports of which the database may have to be told
+	left      map[ovsdb.UUID]struct{} // interfaces that a port is not plugged by any more
+	untold    map[string]struct{}     // ports of which the reporter may have to be told
+	compiling time.Duration           // in all
 	steps     uint64
 	drops     map[string]uint64      // packets by reason
 	learned   map[state.Ref]struct{} // neighbours found here: not part of what snapshots say
@@ -92,7 +93,7 @@ type plugging struct {
 
 func newCore(cfg Config, now func() time.Time) *core {
 	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate, Names: cfg.Names}),
-		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, untold: map[string]struct{}{},
+		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, left: map[ovsdb.UUID]struct{}{}, untold: map[string]struct{}{},
 		learned: map[state.Ref]struct{}{}}
 }
 
@@ -393,6 +394,7 @@ func (c *core) plug(id string) *state.Plug {
 	c.changed(id)
 	if !ok {
 		if p != nil {
+			c.left[p.iface] = struct{}{}
 			delete(c.plugged, id)
 		}
 		c.alarms.end(alarmRivals, id)
@@ -400,6 +402,9 @@ func (c *core) plug(id string) *state.Plug {
 		return nil
 	}
 	if p == nil || p.iface != g.ID {
+		if p != nil {
+			c.left[p.iface] = struct{}{}
+		}
 		p = &plugging{iface: g.ID}
 		c.plugged[id] = p
 	}

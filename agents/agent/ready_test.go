@@ -49,6 +49,39 @@ func TestSubports(t *testing.T) {
 	}
 }
 
+// Subports come and go while their parent stays: nothing of them is left in the database, nor by a restart among the zones that are taken.
+func TestSubportsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	const sub = "- {id: sub, key: 9, network: n1, mac: 'fa:16:3e:00:00:09', parent: p1, parent_vlan: 5, host: h1}\n"
+	for name, restart := range map[string]bool{"while the agent runs": false, "while none runs": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := begin(t)
+			h.Commit(snapshot(t, 2, twoPorts+sub))
+			h.await("the subport's zone", func() (bool, string) {
+				ids := h.column("Interface", "d1", "external_ids")
+				return strings.Contains(ids, keyZoneOf+"sub"), ids
+			})
+			h.settled()
+			if restart {
+				h.restart(snapshot(t, 3, twoPorts))
+			} else {
+				h.Commit(snapshot(t, 3, twoPorts))
+			}
+			h.await("nothing of the subport", func() (bool, string) {
+				ids := h.column("Interface", "d1", "external_ids")
+				return !strings.Contains(ids, keyZoneOf+"sub") && strings.Contains(ids, keyZone), ids
+			})
+			h.settled()
+			h.core.mu.Lock()
+			defer h.core.mu.Unlock()
+			if zone := h.core.zones.of["port sub"]; zone != 0 {
+				t.Errorf("zone %d is still the subport's", zone)
+			}
+		})
+	}
+}
+
 // What goes up says of each port once what has changed.
 func TestReports(t *testing.T) {
 	t.Parallel()

@@ -188,6 +188,7 @@ type marks struct {
 	ops    []ovsdb.Op
 	ready  map[string]ovsdb.UUID // ports, and the interface that was marked
 	looked map[string]struct{}   // ports that this is about
+	left   map[ovsdb.UUID]struct{}
 	epoch  uint16
 }
 
@@ -200,8 +201,8 @@ func (c *core) marks() marks {
 	if !c.known {
 		return m
 	}
-	m.looked = c.unmarked
-	c.unmarked = map[string]struct{}{}
+	m.looked, m.left = c.unmarked, c.left
+	c.unmarked, c.left = map[string]struct{}{}, map[ovsdb.UUID]struct{}{}
 	for id := range m.looked {
 		p := c.plugged[id]
 		if p == nil || p.marked || !p.ready {
@@ -225,9 +226,39 @@ func (c *core) marks() marks {
 	for _, iface := range slices.Sorted(maps.Keys(values)) {
 		m.ops = append(m.ops, setKeys("Interface", iface, c.mirror.interfaces[iface].ExternalIDs, values[iface], nil)...)
 	}
+	m.ops = append(m.ops, c.forsaken(m)...)
 	m.ops = append(m.ops, c.unready(m.looked)...)
 	m.ops = append(m.ops, c.bridgeMarks()...)
 	return m
+}
+
+// forsaken takes the zones off interfaces that are those of subports that are not plugged by them any more: subports come and go while their parent stays. One
+// that a restart found there, and that nobody is, is given back.
+func (c *core) forsaken(m marks) (ops []ovsdb.Op) {
+	ifaces := maps.Clone(m.left)
+	for id := range m.looked {
+		if p := c.plugged[id]; p != nil {
+			ifaces[p.iface] = struct{}{}
+		}
+	}
+	for _, iface := range slices.Sorted(maps.Keys(ifaces)) {
+		row := c.mirror.interfaces[iface]
+		var gone []string
+		for owner := range zonesIn(row.ExternalIDs) {
+			p := c.plugged[owner]
+			if owner == "" || p != nil && p.iface == iface {
+				continue
+			}
+			if gone = append(gone, keyZoneOf+owner); p == nil {
+				c.release("port " + owner)
+			}
+		}
+		slices.Sort(gone)
+		if len(gone) > 0 {
+			ops = append(ops, setKeys("Interface", iface, row.ExternalIDs, nil, gone)...)
+		}
+	}
+	return ops
 }
 
 // unready takes the word back of interfaces whose port is not what they were ready for.
@@ -295,6 +326,7 @@ func (c *core) unmark(m marks) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.Copy(c.unmarked, m.looked)
+	maps.Copy(c.left, m.left)
 }
 
 // marked notes that a transaction is made.
