@@ -300,7 +300,7 @@ func (a *agreement) marks(ctx context.Context, from int, number uint64) {
 	})
 }
 
-func hardware(m state.MAC) net.HardwareAddr { return net.HardwareAddr(m.Bytes()) }
+func hardware(m state.MAC) net.HardwareAddr { return m.Bytes() }
 
 // frameOf is a packet as it is sent; port is its source port, or the identifier of its echo request.
 func frameOf(p trace.Packet, port uint16, mark []byte) []byte {

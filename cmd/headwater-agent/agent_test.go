@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/ovstest"
+	"github.com/headwater-cloud/headwater/agents/statefile"
 	"github.com/headwater-cloud/headwater/cmd/internal/run"
 )
 
@@ -178,5 +179,23 @@ func TestWrongCommandLines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The state file that the README shows is one.
+func TestReadmeState(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(raw), "```yaml\n")
+	text, _, ended := strings.Cut(text, "```")
+	if !found || !ended {
+		t.Fatal("README.md has no state file")
+	}
+	objects, err := statefile.Parse("README.md", []byte(text))
+	if err != nil || len(objects) != 7 {
+		t.Errorf("%d objects, %v", len(objects), err)
 	}
 }
