@@ -235,6 +235,6 @@ func (s *addressScene) noNews(ctx context.Context) {
 	s.again(ctx, "10.2.0.21", "REBOOT")
 	s.agents[h.Name].Kill()
 	s.commit()
-	s.start(h)
+	s.start(h, "--state", s.file(h))
 	s.again(ctx, "10.2.0.21", "REBOOT")
 }

@@ -62,7 +62,7 @@ func TestAgentServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.agents[h.Name].Kill()
-	f.start(h, "--metadata", "http://127.0.0.1:8775", "--metadata-secret-file", secret, "--names")
+	f.start(h, "--state", f.file(h), "--metadata", "http://127.0.0.1:8775", "--metadata-secret-file", secret, "--names")
 
 	a, portA := f.vm("a", h, hosts.VMConfig{})
 	b, portB := f.vm("b", h, hosts.VMConfig{})
@@ -85,6 +85,13 @@ func TestAgentServices(t *testing.T) {
 	f.commit()
 	f.same(ctx)
 	a.MustReach(netip.MustParseAddr("10.2.0.3"))
+	f.await(ctx, "the metadata service listens", func() error {
+		c, err := h.Dial(ctx, "tcp", "127.0.0.1:8775")
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
 
 	t.Run("metadata", func(t *testing.T) { askMetadata(ctx, t, a) })
 	t.Run("errors of the router", func(t *testing.T) {
