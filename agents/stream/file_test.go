@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -243,11 +244,12 @@ func TestFullDisk(t *testing.T) {
 	c := client(t, path)
 	revisions(t, c, 2)
 	synctest.Test(t, func(t *testing.T) {
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		c.file.wake = make(chan struct{}, 1)
 		c.out = newOutbox()
 		c.file.sync = func(f *os.File) error {
-			if full {
+			if full.Load() {
 				return syscall.ENOSPC
 			}
 			return f.Sync()
@@ -264,7 +266,7 @@ func TestFullDisk(t *testing.T) {
 		if got := alarms(c); got != AlarmStateFile+" state" {
 			t.Errorf("alarms %q while the disk is full", got)
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(2 * retryLast)
 		synctest.Wait()
 		if got := alarms(c); got != "" {
