@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -74,9 +75,12 @@ type Bed struct {
 }
 
 // Need skips the test, by name, where not everything is there that a bed and its VMs need; with
-// HEADWATER_REQUIRE_OVS=1 the test fails instead.
+// HEADWATER_REQUIRE_OVS=1 the test fails instead. Short runs have no beds.
 func Need(t T) {
 	t.Helper()
+	if testing.Testing() && testing.Short() {
+		t.Skipf("a bed is not for short runs")
+	}
 	missing := func(format string, args ...any) {
 		t.Helper()
 		if os.Getenv(ovstest.Require) == "1" {
