@@ -166,9 +166,14 @@ func TestAgentsMigrate(t *testing.T) {
 	ctx := t.Context()
 	a, _ := f.vm("vm1", f.bed.Host("s1h1"), hosts.VMConfig{})
 	b, port := f.vm("vm2", f.bed.Host("s1h2"), hosts.VMConfig{Migrates: true})
+	c, _ := f.vm("vm3", f.bed.Host("s1h3"), hosts.VMConfig{})
 	f.commit()
 	a.MustReach(b.IPs[0].Addr())
 	a.MustReach(b.IPs[1].Addr())
+	// The hosts know each other: a switch in user space drops what goes into a tunnel until it has found out whose address the other end's is, which
+	// now and then takes it a second.
+	a.MustReach(c.IPs[0].Addr())
+	b.MustReach(c.IPs[0].Addr())
 	p := f.pings(ctx, a, b)
 	to := f.bed.Host("s1h3")
 	port.NextHost = to.Name
