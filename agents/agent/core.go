@@ -164,6 +164,9 @@ func (c *core) take(n news) effect {
 	}
 	c.compile(changes)
 	if len(n.commits) > 0 {
+		if len(c.revisions) >= maxBacklog { // the switch is away: when it is back, the last ones will do
+			c.revisions = slices.Delete(c.revisions, 0, maxBacklog/2)
+		}
 		c.revisions = append(c.revisions, generation{c.gen, c.incarnation, c.revision})
 	}
 	c.steps++
@@ -184,8 +187,29 @@ func (c *core) compile(changes []state.Change) {
 	var delta *flows.Delta
 	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
 	c.pending.Merge(delta)
-	c.unsaid = append(c.unsaid, changes...)
+	c.unsaid = joined(append(c.unsaid, changes...))
 	c.settle(changes)
+}
+
+// maxBacklog bounds what waits for a switch that is away.
+const maxBacklog = 4096
+
+// joined makes one change of all to an object, where there are many.
+func joined(changes []state.Change) []state.Change {
+	if len(changes) < maxBacklog {
+		return changes
+	}
+	at := make(map[state.Ref]int, len(changes))
+	out := changes[:0]
+	for _, ch := range changes {
+		if i, ok := at[ch.Ref]; ok {
+			out[i].New = ch.New
+			continue
+		}
+		at[ch.Ref] = len(out)
+		out = append(out, ch)
+	}
+	return slices.DeleteFunc(out, func(ch state.Change) bool { return ch.Old == nil && ch.New == nil })
 }
 
 // retake looks at what is touched again.
@@ -419,7 +443,11 @@ func (c *core) plug(id string) *state.Plug {
 	if fresh {
 		c.flush = append(c.flush, zone)
 	}
-	c.alarms.set(zone == 0, alarmZones, id, "all connection tracking zones are taken")
+	c.alarms.set(zone == 0, alarmZones, id, "all connection tracking zones are taken: the port is not carried out")
+	if zone == 0 { // sharing one with others, its guest's connections could be theirs
+		p.gen, p.ready = 0, false
+		return nil
+	}
 	return &state.Plug{ID: id, OFPort: g.number(), Zone: zone}
 }
 

@@ -133,16 +133,18 @@ func secure(x *emitter, port *state.Port, s sender) {
 			v4 = true
 			said := arp(own).Num(openflow.ARPSHA, uint64(s.mac))
 			x.flow(port.Ref(), TSourceL2, PNormal, said.Prefix(openflow.ARPSPA, p), goTo(TSourceRate))
+			// Only who may have an address asks whether it is free (RFC 5227): a question would keep its owner from taking it.
+			x.flow(port.Ref(), TSourceL2, PNormal, said.Num(openflow.ARPOp, 1).Addr(openflow.ARPSPA, netip.IPv4Unspecified()).Prefix(openflow.ARPTPA, p), goTo(TSourceRate))
 		} else {
 			v6 = true
 			for _, tll := range []state.MAC{s.mac, 0} { // 0: the option is absent
 				x.flow(port.Ref(), TSourceL2, pOwnND, icmpv6(own, 136).Num(openflow.NDTLL, uint64(tll)).Prefix(openflow.NDTarget, p), goTo(TSourceIP))
 			}
+			x.flow(port.Ref(), TSourceL2, pOwnDAD, icmpv6(source(own, nobodyV6()), 135).Num(openflow.NDSLL, 0).Prefix(openflow.NDTarget, p), goTo(TSourceIP))
 		}
 		x.flow(port.Ref(), TSourceIP, PNormal, source(own, p), goTo(TSourceRate))
 	}
 	if v4 {
-		x.flow(port.Ref(), TSourceL2, PNormal, arp(own).Num(openflow.ARPSHA, uint64(s.mac)).Num(openflow.ARPOp, 1).Addr(openflow.ARPSPA, netip.IPv4Unspecified()), goTo(TSourceRate))
 		x.flow(port.Ref(), TSourceL2, PNormal, ipv4(own), goTo(TSourceIP))
 	}
 	if v6 {

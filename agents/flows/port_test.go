@@ -43,7 +43,9 @@ func TestPortSecurity(t *testing.T) {
 		{"ARP", own + "arp,arp_op=1,arp_sha=fa:16:3e:00:00:01,arp_spa=10.0.0.1,arp_tpa=10.0.0.77", true},
 		{"ARP for another's address", own + "arp,arp_op=2,arp_sha=fa:16:3e:00:00:01,arp_spa=10.0.0.2,arp_tpa=10.0.0.77", false},
 		{"ARP with another's MAC within", own + "arp,arp_op=2,arp_sha=fa:16:3e:00:00:02,arp_spa=10.0.0.1,arp_tpa=10.0.0.77", false},
-		{"an ARP probe", own + "arp,arp_op=1,arp_sha=fa:16:3e:00:00:01,arp_spa=0.0.0.0,arp_tpa=10.0.0.77", true},
+		{"an ARP probe", own + "arp,arp_op=1,arp_sha=fa:16:3e:00:00:01,arp_spa=0.0.0.0,arp_tpa=10.0.0.1", true},
+		// Its owner would take the question for another's claim, and not use its address.
+		{"an ARP probe for another's address", own + "arp,arp_op=1,arp_sha=fa:16:3e:00:00:01,arp_spa=0.0.0.0,arp_tpa=10.0.0.2", false},
 		{"an ARP answer from nobody", own + "arp,arp_op=2,arp_sha=fa:16:3e:00:00:01,arp_spa=0.0.0.0,arp_tpa=10.0.0.77", false},
 		{"a neighbour advertisement", own + "icmp6,ipv6_src=2001:db8::1,nw_ttl=255,icmpv6_type=136,icmpv6_code=0,nd_target=2001:db8::1,nd_tll=fa:16:3e:00:00:01", true},
 		{"one without the option", own + "icmp6,ipv6_src=2001:db8::1,nw_ttl=255,icmpv6_type=136,icmpv6_code=0,nd_target=2001:db8::1", true},
@@ -51,6 +53,7 @@ func TestPortSecurity(t *testing.T) {
 		{"one with another's MAC within", own + "icmp6,ipv6_src=2001:db8::1,nw_ttl=255,icmpv6_type=136,icmpv6_code=0,nd_target=2001:db8::1,nd_tll=fa:16:3e:00:00:02", false},
 		{"a solicitation", own + "icmp6,ipv6_src=2001:db8::1,nw_ttl=255,icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::77,nd_sll=fa:16:3e:00:00:01", true},
 		{"one with another's MAC within", own + "icmp6,ipv6_src=2001:db8::1,nw_ttl=255,icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::77,nd_sll=fa:16:3e:00:00:02", false},
+		{"detection of duplicates of another's address", own + "icmp6,ipv6_src=::,nw_ttl=255,icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::2", false},
 		{"detection of duplicates", own + "icmp6,ipv6_src=::,nw_ttl=255,icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::1", true},
 		{"no IP at all", own + "dl_type=0x88cc", false},
 		{"a tag", own + "dl_vlan=5,icmp,nw_src=10.0.0.1", false},

@@ -46,9 +46,14 @@ const (
 	pNobody    = PTop + 10
 	pUnsecured = PTop
 	pNever     = PHigh
+	pOwnDAD    = PNormal + 40
+	pOthersDAD = PNormal + 30
 	pOwnND     = PNormal + 20
 	pOthersND  = PNormal + 10
 )
+
+// nobodyV6 is the source of who has no address yet.
+func nobodyV6() netip.Prefix { return host(netip.IPv6Unspecified()) }
 
 // staticSource is what port security says of all ports. Ports without it pass above.
 func staticSource(x *emitter) {
@@ -63,6 +68,7 @@ func staticSource(x *emitter) {
 	x.flow(Reason(""), TSourceL2, pUnsecured, flagged(match(), FlagUplink, true), goTo(TARP))
 	x.flow(Reason("rogue-router"), TSourceL2, pNever, icmpv6(match(), 134))
 	x.flow(Reason("rogue-router"), TSourceL2, pNever, icmpv6(match(), 137))
+	x.flow(Reason("source-nd"), TSourceL2, pOthersDAD, icmpv6(source(match(), nobodyV6()), 135)) // RFC 4862 section 5.4.3
 	x.flow(Reason("source-nd"), TSourceL2, pOthersND, icmpv6(match(), 135))
 	x.flow(Reason("source-nd"), TSourceL2, pOthersND, icmpv6(match(), 136))
 

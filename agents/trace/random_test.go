@@ -320,7 +320,7 @@ func (top *topology) leave(from *state.Port, p *trace.Packet) bool {
 
 // odd makes a packet of another kind, now and then.
 func (top *topology) odd(r *rapid.T, from, to *state.Port, p *trace.Packet) {
-	switch rapid.IntRange(0, 13).Draw(r, "odd") {
+	switch rapid.IntRange(0, 14).Draw(r, "odd") {
 	case 0:
 		p.EthSrc = to.MAC
 	case 1:
@@ -344,6 +344,12 @@ func (top *topology) odd(r *rapid.T, from, to *state.Port, p *trace.Packet) {
 		}
 		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0x3333ff000001, Type: trace.IPv6, Proto: trace.ICMPv6, ICMPType: 135, Src: from.MAC.LinkLocal(),
 			Dst: netip.MustParseAddr("ff02::1:ff00:1"), TTL: 255, NDTarget: target, NDOption: from.MAC}
+	case 9:
+		*p = trace.Packet{EthSrc: from.MAC, EthDst: 0xffffffffffff, Type: trace.ARP, ARPOp: 1, ARPSHA: from.MAC, Src: netip.IPv4Unspecified(), Dst: address(to, true)}
+		if target := address(to, false); target.IsValid() && rapid.Bool().Draw(r, "v6 probe") {
+			*p = trace.Packet{EthSrc: from.MAC, EthDst: 0x3333ff000001, Type: trace.IPv6, Proto: trace.ICMPv6, ICMPType: 135, Src: netip.IPv6Unspecified(),
+				Dst: netip.MustParseAddr("ff02::1:ff00:1"), TTL: 255, NDTarget: target}
+		}
 	case 8:
 		p.VLAN = 77
 	}

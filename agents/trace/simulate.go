@@ -172,7 +172,8 @@ func (w *walk) sourceFault() (reason string, fields Fields) {
 	}
 	if p.Type == IPv6 && p.Proto == ICMPv6 && (p.ICMPType == 135 || p.ICMPType == 136) {
 		fields = append(fields, "icmpv6_type", "nd_target", "nd_sll", "nd_tll")
-		if !ok || !families(false) || p.NDOption != 0 && p.NDOption != p.EthSrc || p.ICMPType == 136 && !within(prefixes, p.NDTarget) {
+		if !ok || !families(false) || p.NDOption != 0 && p.NDOption != p.EthSrc || (p.ICMPType == 136 || p.Src.IsUnspecified()) && !within(prefixes, p.NDTarget) ||
+			p.ICMPType == 135 && p.Src.IsUnspecified() && p.NDOption != 0 {
 			return "source-nd", fields
 		}
 	}
@@ -182,7 +183,7 @@ func (w *walk) sourceFault() (reason string, fields Fields) {
 	switch p.Type {
 	case ARP:
 		fields = append(fields, "arp_sha", "arp_spa")
-		probe := p.ARPOp == 1 && p.Src.IsUnspecified() && families(true)
+		probe := p.ARPOp == 1 && p.Src.IsUnspecified() && within(prefixes, p.Dst)
 		if p.ARPSHA != p.EthSrc || !probe && !within(prefixes, p.Src) {
 			return "source-mac", fields
 		}
