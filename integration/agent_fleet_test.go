@@ -24,9 +24,20 @@ import (
 // agentProgram is the headwater-agent of this tree, built once for all tests.
 var agentProgram = sync.OnceValues(func() (string, error) { return buildAgent("agent", nil) }) //nolint:gochecknoglobals // computed once
 
+// agentDir is where the programs are that buildAgent builds.
+func agentDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("headwater-agent-%d", os.Getpid()))
+}
+
+// TestMain removes the agents that were built when all tests have ended.
+func TestMain(m *testing.M) {
+	m.Run()
+	_ = os.RemoveAll(agentDir())
+}
+
 // buildAgent builds a headwater-agent, with some files of the tree replaced by others.
 func buildAgent(name string, overlay map[string]string) (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("headwater-agent-%d", os.Getpid()))
+	dir := agentDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
