@@ -22,6 +22,7 @@ const (
 	parkedEach       = 16
 	parkedInAll      = 2048
 	neighboursAtMost = 8192
+	shareOf          = 8 // one port's packets take at most one in so many of the places
 )
 
 // hop is an address on a network, by the network's key.
@@ -52,10 +53,19 @@ type resolver struct {
 	mu      sync.Mutex // guards the fields below
 	hops    map[hop]*neighbour
 	parked  int
-	adopted time.Time // when neighbours found before a restart were last looked for
+	shares  map[uint32]*places // by the source port's key
+	adopted time.Time          // when neighbours found before a restart were last looked for
+}
+
+// places is what one port takes of the places that there are.
+type places struct {
+	parked int
+	hops   int // that it was the first to ask for, and that have not been found
 }
 
 type neighbour struct {
+	by     uint32 // the source port whose packet asked first
+	owed   bool   // and whose share it is on, until it is found
 	phase  phase
 	mac    state.MAC
 	asker  ends // who asks: its Ethernet and IP address
@@ -68,7 +78,7 @@ type neighbour struct {
 }
 
 func newResolver(host string, errors *icmpErrors) *resolver {
-	return &resolver{host: host, errors: errors, hops: map[hop]*neighbour{}}
+	return &resolver{host: host, errors: errors, hops: map[hop]*neighbour{}, shares: map[uint32]*places{}}
 }
 
 // direct takes a packet whose next hop is not known.
@@ -98,7 +108,7 @@ func (r *resolver) direct(c *Case) Outcome {
 	switch {
 	case x != nil && x.phase == failed && c.Now.Before(x.next):
 		return r.errors.send(c, hostUnreachable())
-	case x == nil && len(r.hops) >= neighboursAtMost:
+	case x == nil && (len(r.hops) >= neighboursAtMost || r.of(c.Source).hops >= neighboursAtMost/shareOf):
 		return Limited
 	case x == nil || x.phase == failed:
 		asker, ok := r.asker(c.View, c.NextHop.Is4())
@@ -106,19 +116,47 @@ func (r *resolver) direct(c *Case) Outcome {
 			return r.errors.send(c, hostUnreachable()) // no address here to ask from
 		}
 		if x == nil {
-			x = &neighbour{}
+			x = &neighbour{by: c.Source, owed: true}
 			r.hops[h] = x
+			r.of(c.Source).hops++
 		}
 		x.phase, x.asker, x.tries, x.next = incomplete, asker, 0, c.Now
 		r.solicit(c, h, x)
 	}
 	x.needed = c.Now
-	if len(x.wait) >= parkedEach || r.parked >= parkedInAll {
+	if len(x.wait) >= parkedEach || r.parked >= parkedInAll || r.of(c.Source).parked >= parkedInAll/shareOf {
 		return Limited
 	}
 	x.wait = append(x.wait, c.Packet)
 	r.parked++
+	r.of(c.Source).parked++
 	return Noted
+}
+
+// of is the share of a port.
+func (r *resolver) of(port uint32) *places {
+	s := r.shares[port]
+	if s == nil {
+		s = &places{}
+		r.shares[port] = s
+	}
+	return s
+}
+
+// settled takes a neighbour off the share of who asked for it.
+func (r *resolver) settled(x *neighbour) {
+	if x.owed {
+		r.give(x.by, func(s *places) { s.hops-- })
+		x.owed = false
+	}
+}
+
+// give takes something off a port's share, which goes when nothing is left of it.
+func (r *resolver) give(port uint32, take func(*places)) {
+	s := r.of(port)
+	if take(s); *s == (places{}) {
+		delete(r.shares, port)
+	}
 }
 
 // known is the address of a neighbour that was found here, or elsewhere.
@@ -209,6 +247,7 @@ func (r *resolver) learn(c *Case) Outcome {
 	if x.phase == incomplete || x.phase == failed || x.mac != mac {
 		x.told = time.Time{}
 	}
+	r.settled(x)
 	x.phase, x.mac, x.tries, x.fails, x.next = reachable, mac, 0, 0, c.Now.Add(reachableTime)
 	r.tell(c, h, x, c.Net.ID)
 	r.release(c, x, func(p *Case) { p.forward(mac, h.network) })
@@ -276,6 +315,9 @@ func (r *resolver) release(c *Case, x *neighbour, f func(*Case)) {
 		c.Replies = append(c.Replies, p.Replies...)
 	}
 	r.parked -= len(x.wait)
+	for _, p := range x.wait {
+		r.give(p.Source, func(s *places) { s.parked-- })
+	}
 	x.wait = nil
 }
 
@@ -289,12 +331,14 @@ func (r *resolver) due(c *Case) time.Time {
 			if n, _ := c.View.ByKey(state.KindNetwork, h.network).(*state.Network); n != nil {
 				if mac := elsewhere(c.View, n.ID, h.addr); mac != 0 {
 					r.release(c, x, func(p *Case) { p.forward(mac, h.network) })
+					r.settled(x)
 					delete(r.hops, h)
 					continue
 				}
 			}
 		}
 		if !x.next.After(c.Now) && !r.step(c, h, x) {
+			r.settled(x)
 			delete(r.hops, h)
 			continue
 		}

@@ -171,6 +171,33 @@ func TestNeighborBounds(t *testing.T) {
 	}
 }
 
+// A guest that speaks to many addresses where nobody is takes no more than its share of the places: another's first packet still waits for its neighbour.
+func TestNeighborShares(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	hop := func(i int) string { return netip.AddrFrom4([4]byte{203, 0, byte(113 + i/256), byte(i)}).String() } //nolint:gosec // of a byte
+	noted := 0
+	for i := range parkedInAll {
+		if o, _ := l.ask(t, outward(hop(i))); o == Noted {
+			noted++
+		}
+	}
+	if noted != parkedInAll/shareOf {
+		t.Errorf("%d packets of one port wait, want %d", noted, parkedInAll/shareOf)
+	}
+	other := outward("203.0.112.1")
+	other.Source = keyVM2
+	if o, _ := l.ask(t, other); o != Noted {
+		t.Errorf("another port's packet: %s, want it to wait", o)
+	}
+	for range 600 { // until all have been given up and forgotten
+		l.pass(t, time.Second)
+	}
+	if o, _ := l.ask(t, outward("203.0.112.2")); o != Noted {
+		t.Errorf("later: %s, want the share to be free again", o)
+	}
+}
+
 // The port that announced an address of its pairs last has it, for as long as it answers; one that may not have it has no say.
 func TestOwnerOfMovingAddress(t *testing.T) {
 	t.Parallel()
