@@ -128,7 +128,7 @@ ORACLE := ^(TestSameAsRealRegion|TestExternalReal|TestRealRegion)$$
 bench: cgo
 	go test -run '^$$' -bench . -benchmem $$(go list $(PKG) | grep -v '^$(MODULE)/integration')
 ifneq ($(HAS_BENCH),)
-	@integration/install --quiet openvswitch ovn || echo "make bench: no Open vSwitch or no OVN: the dataplane is measured without"
+	@integration/install --quiet openvswitch ovn || echo "make bench: no Open vSwitch or neither OVN nor os-ken: the dataplane is measured without"
 	go run ./integration/bench
 endif
 

@@ -21,6 +21,7 @@ func dataplaneAims() map[string]float64 {
 		"one more rule, p50":                                         20,
 		"flows of one more rule":                                     50,
 		"rule that names the group itself":                           30,
+		dataplane.PacketInsAnswered:                                  50_000,
 	}
 }
 
@@ -31,6 +32,9 @@ func measureDataplane(ctx context.Context, b *bench) error {
 	}
 	program, err := b.goBuild(ctx, "headwater-agent")
 	if err != nil {
+		return err
+	}
+	if err := measureControllers(ctx, b); err != nil {
 		return err
 	}
 	base, err := dataplane.MeasureBase(ctx, dataplane.Full(), b.say)
@@ -50,6 +54,27 @@ func measureDataplane(ctx context.Context, b *bench) error {
 	}
 	peer, err := dataplane.Measure(ctx, ovn, base, dataplane.Full(), b.say)
 	b.report.dataplane(ours, peer, "; the peer is "+ovn.Name())
+	return err
+}
+
+// giveBack is what the bench runs itself as, as a controller.
+const giveBack = "giveback"
+
+// measureControllers puts our OpenFlow and os-ken's beside each other.
+func measureControllers(ctx context.Context, b *bench) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	all, who := []dataplane.Controller{dataplane.NewOpenFlow(self, giveBack)}, ""
+	osken, err := dataplane.NewOSKen(ctx)
+	if err != nil {
+		b.note("no os-ken to compare with: %v", err)
+	} else {
+		all, who = append(all, osken), "; the peer is "+osken.Name
+	}
+	figures, err := dataplane.MeasureControllers(ctx, dataplane.FullControllers(), b.say, all...)
+	b.report.dataplane(append(figures, nil, nil)[0], append(figures, nil, nil)[1], who)
 	return err
 }
 

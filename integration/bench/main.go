@@ -6,7 +6,7 @@
 // Every part runs the real program as a process of its own over emulated sites
 // in another process; the load comes from this one. Only loopback is used. The
 // parts are reads, boots, verbs, creates, outage, memory and relay, and dataplane, which has emulated
-// hosts instead, OVN as the peer, and needs root. Without a real region or OVN
+// hosts instead, OVN and os-ken as peers, and needs root. Without a real region, OVN or os-ken
 // the peer's column is empty, and a line says why. It exits 1 when something
 // could not be measured, not when an aim was missed: figures depend on the machine.
 package main
@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/headwater-cloud/headwater/integration/bench/dataplane"
 )
 
 func main() { os.Exit(process(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -51,6 +53,9 @@ func process(args []string, stdout, stderr io.Writer) int {
 	}
 	if len(args) > 0 && args[0] == "relaysite" {
 		return exit(relaySite(ctx, args[1:], stdout), stderr)
+	}
+	if len(args) == 2 && args[0] == giveBack {
+		return exit(dataplane.GiveBack(ctx, args[1]), stderr)
 	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)

@@ -62,10 +62,15 @@ func (p *Process) Listens(ctx context.Context, socket string) error {
 		return c.Close()
 	})
 	if err != nil {
-		said, _ := os.ReadFile(p.said)
-		return fmt.Errorf("%w\n%s", err, said)
+		return fmt.Errorf("%w\n%s", err, p.Said())
 	}
 	return nil
+}
+
+// Said is what the process has said so far.
+func (p *Process) Said() string {
+	said, _ := os.ReadFile(p.said)
+	return string(said)
 }
 
 // Kill ends the process as a crash would, and waits until it has ended.

@@ -88,6 +88,25 @@ func (s *Socket) Resolutions(ctx context.Context, n, window int, src, target net
 		func(frame []byte) (int, bool) { return oldest, solicited(frame, target) != nil })
 }
 
+// ReturnedSize is the length of the frames of Returned: that of a common DHCP request.
+const ReturnedSize = 342
+
+// Returned sends n frames, each with a number, that come back as they are when somebody gives them back.
+func (s *Socket) Returned(ctx context.Context, n, window int) (Answers, error) {
+	payload := make([]byte, ReturnedSize-headers)
+	return s.ask(ctx, n, window,
+		func(i int) []byte {
+			binary.BigEndian.PutUint32(payload, uint32(i)) //nolint:gosec // not so many
+			return Ethernet(Broadcast(), s.MAC, typeExperimental, payload)
+		},
+		func(frame []byte) (int, bool) {
+			if kind(frame) != typeExperimental || len(frame) != ReturnedSize {
+				return 0, false
+			}
+			return int(binary.BigEndian.Uint32(frame[headers:])), true
+		})
+}
+
 // Lease is what a DHCP server offers.
 type Lease struct {
 	Addr, Server netip.Addr

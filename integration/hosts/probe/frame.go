@@ -14,6 +14,8 @@ const (
 	typeRARP = 0x8035
 	typeIPv6 = 0x86dd
 
+	typeExperimental = 0x88b5 // for local use (IEEE 802 clause 9.2.3)
+
 	protoICMP   = 1
 	protoTCP    = 6
 	protoUDP    = 17
