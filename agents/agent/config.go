@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/apps"
+	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/members"
 )
 
@@ -37,8 +38,11 @@ type Config struct {
 	TunnelAddress netip.Addr
 	// PuntRate is how many packets of each port may go to the agent in a second; 0: no limit.
 	PuntRate uint32
-	// OpRate is how many packets of each kind that routers have for the agent (errors to answer, next hops to find) may go to it in a second; 0: no limit.
+	// OpRate is how many packets that routers have for the agent (errors to answer, next hops to find) may go to it in a second: of those of each port, and of
+	// each router's that no port of this host has sent; 0: no limit.
 	OpRate uint32
+	// NameRate is how many DNS questions of each port may pass by the agent in a second, where Names says so; 0: no limit. What is more is dropped.
+	NameRate uint32
 	// Names has the agent answer guests' DNS questions for names of ports, on networks that have a domain. All their questions pass by it then, and none is answered while
 	// it is not there.
 	Names bool
@@ -60,7 +64,7 @@ func Default() Config {
 	return Config{
 		Bridge: "br-int", DatapathType: "system", OVSDB: "unix:/var/run/openvswitch/db.sock",
 		RunDir: "/run/headwater-agent", StateDir: "/var/lib/headwater-agent",
-		PuntRate: 100, OpRate: 1000, AuditInterval: time.Hour,
+		PuntRate: 100, OpRate: 100, NameRate: 500, AuditInterval: time.Hour,
 	}
 }
 
@@ -94,6 +98,11 @@ func (c Config) Validate() error {
 		seen[bridge] = network
 	}
 	return errors.Join(append(errs, c.Metadata.Validate())...)
+}
+
+// compiled is what the compiler must know of it.
+func (c Config) compiled() flows.Config {
+	return flows.Config{Host: c.Host, PuntRate: c.PuntRate, OpRate: c.OpRate, NameRate: c.NameRate, Names: c.Names}
 }
 
 // ControlSocket is the path of the agent's own socket.

@@ -92,7 +92,7 @@ type plugging struct {
 }
 
 func newCore(cfg Config, now func() time.Time) *core {
-	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(flows.Config{Host: cfg.Host, PuntRate: cfg.PuntRate, OpRate: cfg.OpRate, Names: cfg.Names}),
+	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(cfg.compiled()),
 		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, left: map[ovsdb.UUID]struct{}{}, untold: map[string]struct{}{},
 		learned: map[state.Ref]struct{}{}}
 }

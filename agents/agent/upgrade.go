@@ -21,6 +21,7 @@ type Running struct {
 	Socket   string      `json:"socket"` // of the bridge
 	PuntRate uint32      `json:"punt_rate"`
 	OpRate   uint32      `json:"op_rate"`
+	NameRate uint32      `json:"name_rate"`
 	Names    bool        `json:"names"`
 	Objects  []RawObject `json:"objects"`
 }
@@ -33,7 +34,8 @@ type RawObject struct {
 
 // runningView tells all that the program is made of.
 func (a *Agent) runningView(*http.Request) (any, error) {
-	out := Running{Host: a.cfg.Host, Bridge: a.cfg.Bridge, Socket: filepath.Join(a.cfg.ovsRunDir(), a.cfg.Bridge+".mgmt"), PuntRate: a.cfg.PuntRate, OpRate: a.cfg.OpRate, Names: a.cfg.Names}
+	out := Running{Host: a.cfg.Host, Bridge: a.cfg.Bridge, Socket: filepath.Join(a.cfg.ovsRunDir(), a.cfg.Bridge+".mgmt"), PuntRate: a.cfg.PuntRate,
+		OpRate: a.cfg.OpRate, NameRate: a.cfg.NameRate, Names: a.cfg.Names}
 	var err error
 	a.core.store.Read(func(v *state.View) {
 		for _, k := range allKinds() {
@@ -67,7 +69,7 @@ func (o RawObject) read() (state.Object, error) {
 
 // Upgrade says what this program would change in the switch of a running agent, which may be of another version, if it took its place. It changes nothing.
 func Upgrade(ctx context.Context, r Running) (*Difference, error) {
-	c := newCore(Config{Host: r.Host, Bridge: r.Bridge, PuntRate: r.PuntRate, OpRate: r.OpRate, Names: r.Names}, nil)
+	c := newCore(Config{Host: r.Host, Bridge: r.Bridge, PuntRate: r.PuntRate, OpRate: r.OpRate, NameRate: r.NameRate, Names: r.Names}, nil)
 	var objects []state.Object
 	for _, raw := range r.Objects {
 		o, err := raw.read()

@@ -141,16 +141,17 @@ func (a *Apps) assemble() error {
 
 // Submit takes a packet to be answered and says whether it was admitted. It never waits; what it does not admit is counted.
 func (a *Apps) Submit(p Packet) bool {
-	w := a.workers[int(p.Source)%len(a.workers)]
-	if !w.admission.allow(p.Source, a.cfg.Now()) {
-		a.metrics.dropped(p.Source, "share")
+	by := p.sender()
+	w := a.workers[int(by)%len(a.workers)]
+	if !w.admission.allow(by, a.cfg.Now()) {
+		a.metrics.dropped(by, "share")
 		return false
 	}
 	select {
 	case w.queue <- p:
 		return true
 	default:
-		a.metrics.dropped(p.Source, "queue")
+		a.metrics.dropped(by, "queue")
 		return false
 	}
 }

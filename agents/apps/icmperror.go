@@ -12,10 +12,27 @@ import (
 )
 
 // icmpErrors answers packets that a router cannot pass on (RFC 792, RFC 1812 section 4.3; RFC 4443), with at most so many a second for each
-// router and port as are needed to trace a path or to find its MTU.
-type icmpErrors struct{ limit *limiter[[2]uint32] }
+// router and party as are needed to trace a path or to find its MTU. What comes from elsewhere is bounded beside what ports send, so that it takes no
+// port's place in memory.
+type icmpErrors struct{ ports, afar *limiter[addressee] }
 
-func newICMPErrors() *icmpErrors { return &icmpErrors{newLimiter[[2]uint32](20, 40, 4096)} }
+// addressee is a router and whom it tells something.
+type addressee struct {
+	router uint32
+	party  party
+}
+
+func newICMPErrors() *icmpErrors {
+	return &icmpErrors{newLimiter[addressee](20, 40, 4096), newLimiter[addressee](20, 40, 4096)}
+}
+
+func (e *icmpErrors) allow(c *Case) bool {
+	to, limit := addressee{c.Gateway.Key, c.party()}, e.ports
+	if to.party&afar != 0 {
+		limit = e.afar
+	}
+	return limit.allow(to, c.Now)
+}
 
 // problem is what a router says of a packet: type and code of both families, and the number behind the checksum.
 type problem struct {
@@ -72,7 +89,7 @@ func (e *icmpErrors) send(c *Case, p problem) Outcome {
 	case !c.mayBeTold(p):
 		return Silent
 	}
-	if !e.limit.allow([2]uint32{c.Gateway.Key, c.Source}, c.Now) {
+	if !e.allow(c) {
 		return Limited
 	}
 	if c.fromOutside() {

@@ -154,6 +154,23 @@ func TestICMPErrorsAreLimited(t *testing.T) {
 	if p.Source = keyVM3; func() Outcome { o, _ := l.ask(t, p); return o }() != Answered {
 		t.Error("another port pays for the first")
 	}
+	// What is routed once more is the port's that sent it; guests of other hosts are told apart by their addresses.
+	again := routed(flows.OpTTL, nil, udp(macVM1, macRouter, "10.0.0.11", "192.0.2.1", 1, 2, nil))
+	again.Source, again.Origin = 0, keyVM1
+	if o, _ := l.ask(t, again); o != Limited {
+		t.Errorf("the first port's, as if from outside: %s, want it limited", o)
+	}
+	far := func(source string) Packet {
+		p := routed(flows.OpTTL, nil, udp(macVM1, macRouter, source, "192.0.2.1", 1, 2, nil))
+		p.Source = 0
+		return p
+	}
+	for range 100 {
+		l.ask(t, far("10.0.0.51"))
+	}
+	if o, _ := l.ask(t, far("10.0.0.52")); o != Answered {
+		t.Errorf("a guest of another host, while its neighbour floods: %s, want an answer", o)
+	}
 }
 
 func FuzzICMPError(f *testing.F) {

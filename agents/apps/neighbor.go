@@ -22,7 +22,7 @@ const (
 	parkedEach       = 16
 	parkedInAll      = 2048
 	neighboursAtMost = 8192
-	shareOf          = 8 // one port's packets take at most one in so many of the places
+	shareOf          = 8 // one party's packets take at most one in so many of the places; those from elsewhere together one in two
 )
 
 // hop is an address on a network, by the network's key.
@@ -53,19 +53,19 @@ type resolver struct {
 	mu      sync.Mutex // guards the fields below
 	hops    map[hop]*neighbour
 	parked  int
-	shares  map[uint32]*places // by the source port's key
-	adopted time.Time          // when neighbours found before a restart were last looked for
+	shares  map[party]places
+	adopted time.Time // when neighbours found before a restart were last looked for
 }
 
-// places is what one port takes of the places that there are.
+// places is what one party takes of the places that there are.
 type places struct {
 	parked int
 	hops   int // that it was the first to ask for, and that have not been found
 }
 
 type neighbour struct {
-	by     uint32 // the source port whose packet asked first
-	owed   bool   // and whose share it is on, until it is found
+	by     party // whose packet asked first
+	owed   bool  // and whose share it is on, until it is found
 	phase  phase
 	mac    state.MAC
 	asker  ends // who asks: its Ethernet and IP address
@@ -74,11 +74,17 @@ type neighbour struct {
 	next   time.Time // when something is to be done
 	needed time.Time // when a packet last was to go there
 	told   time.Time // when its address last was told of
-	wait   []Packet
+	wait   []waiting
+}
+
+// waiting is a packet that waits for a neighbour, and whose share it is on.
+type waiting struct {
+	packet Packet
+	by     party
 }
 
 func newResolver(host string, errors *icmpErrors) *resolver {
-	return &resolver{host: host, errors: errors, hops: map[hop]*neighbour{}, shares: map[uint32]*places{}}
+	return &resolver{host: host, errors: errors, hops: map[hop]*neighbour{}, shares: map[party]places{}}
 }
 
 // direct takes a packet whose next hop is not known.
@@ -95,7 +101,7 @@ func (r *resolver) direct(c *Case) Outcome {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := hop{n.Key, c.NextHop}
+	h, by := hop{n.Key, c.NextHop}, c.party()
 	x := r.hops[h]
 	if mac := r.known(c.View, h, n.ID); mac != 0 {
 		if x != nil {
@@ -108,7 +114,7 @@ func (r *resolver) direct(c *Case) Outcome {
 	switch {
 	case x != nil && x.phase == failed && c.Now.Before(x.next):
 		return r.errors.send(c, hostUnreachable())
-	case x == nil && (len(r.hops) >= neighboursAtMost || r.of(c.Source).hops >= neighboursAtMost/shareOf):
+	case x == nil && (len(r.hops) >= neighboursAtMost || r.full(by, neighboursAtMost, func(s places) int { return s.hops })):
 		return Limited
 	case x == nil || x.phase == failed:
 		asker, ok := r.asker(c.View, c.NextHop.Is4())
@@ -116,46 +122,45 @@ func (r *resolver) direct(c *Case) Outcome {
 			return r.errors.send(c, hostUnreachable()) // no address here to ask from
 		}
 		if x == nil {
-			x = &neighbour{by: c.Source, owed: true}
+			x = &neighbour{by: by, owed: true}
 			r.hops[h] = x
-			r.of(c.Source).hops++
+			r.charge(by, places{hops: 1})
 		}
 		x.phase, x.asker, x.tries, x.next = incomplete, asker, 0, c.Now
 		r.solicit(c, h, x)
 	}
 	x.needed = c.Now
-	if len(x.wait) >= parkedEach || r.parked >= parkedInAll || r.of(c.Source).parked >= parkedInAll/shareOf {
+	if len(x.wait) >= parkedEach || r.parked >= parkedInAll || r.full(by, parkedInAll, func(s places) int { return s.parked }) {
 		return Limited
 	}
-	x.wait = append(x.wait, c.Packet)
+	x.wait = append(x.wait, waiting{c.Packet, by})
 	r.parked++
-	r.of(c.Source).parked++
+	r.charge(by, places{parked: 1})
 	return Noted
-}
-
-// of is the share of a port.
-func (r *resolver) of(port uint32) *places {
-	s := r.shares[port]
-	if s == nil {
-		s = &places{}
-		r.shares[port] = s
-	}
-	return s
 }
 
 // settled takes a neighbour off the share of who asked for it.
 func (r *resolver) settled(x *neighbour) {
 	if x.owed {
-		r.give(x.by, func(s *places) { s.hops-- })
+		r.charge(x.by, places{hops: -1})
 		x.owed = false
 	}
 }
 
-// give takes something off a port's share, which goes when nothing is left of it.
-func (r *resolver) give(port uint32, take func(*places)) {
-	s := r.of(port)
-	if take(s); *s == (places{}) {
-		delete(r.shares, port)
+// full says whether a party has all of some places that it may have.
+func (r *resolver) full(by party, all int, of func(places) int) bool {
+	return of(r.shares[by]) >= all/shareOf || by&afar != 0 && of(r.shares[afar]) >= all/2
+}
+
+// charge puts places on a party's share, or takes them off.
+func (r *resolver) charge(by party, n places) {
+	s := r.shares[by]
+	s.parked, s.hops = s.parked+n.parked, s.hops+n.hops
+	if r.shares[by] = s; s == (places{}) {
+		delete(r.shares, by)
+	}
+	if by&afar != 0 && by != afar {
+		r.charge(afar, n)
 	}
 }
 
@@ -309,14 +314,14 @@ func nextEpoch(c *Case, id string) uint64 {
 func (r *resolver) release(c *Case, x *neighbour, f func(*Case)) {
 	for i := range x.wait {
 		p := &Case{}
-		p.reset(&x.wait[i], c.View, c.Now)
+		p.reset(&x.wait[i].packet, c.View, c.Now)
 		findOwner(p)
 		f(p)
 		c.Replies = append(c.Replies, p.Replies...)
 	}
 	r.parked -= len(x.wait)
-	for _, p := range x.wait {
-		r.give(p.Source, func(s *places) { s.parked-- })
+	for _, w := range x.wait {
+		r.charge(w.by, places{parked: -1})
 	}
 	x.wait = nil
 }

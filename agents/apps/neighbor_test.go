@@ -190,6 +190,33 @@ func TestNeighborShares(t *testing.T) {
 	if o, _ := l.ask(t, other); o != Noted {
 		t.Errorf("another port's packet: %s, want it to wait", o)
 	}
+	// What comes from other hosts: each guest there has a share, and all together leave the ports of this host half.
+	noted = 0
+	far := func(guest, i int) Packet {
+		p := outward(hop(i))
+		p.Source, p.Frame = 0, udp(macVM1, macRouter, netip.AddrFrom4([4]byte{10, 0, 3, byte(guest)}).String(), hop(i), 1, 2, nil) //nolint:gosec // of a byte
+		return p
+	}
+	for i := range parkedInAll {
+		if o, _ := l.ask(t, far(1, 4096+i)); o == Noted {
+			noted++
+		}
+	}
+	if noted != parkedInAll/shareOf {
+		t.Errorf("%d packets of another host's guest wait, want %d", noted, parkedInAll/shareOf)
+	}
+	if o, _ := l.ask(t, far(2, 8192)); o != Noted {
+		t.Errorf("a packet of another guest of that host: %s, want it to wait", o)
+	}
+	for i := range 4 * parkedInAll {
+		l.ask(t, far(i, 8192+i/parkedEach))
+	}
+	for i := range parkedInAll {
+		other.NextHop = netip.AddrFrom4([4]byte{203, 0, 96, byte(i / parkedEach)}) //nolint:gosec // of a byte
+		if o, _ := l.ask(t, other); o != Noted && i < parkedInAll/shareOf-1 {
+			t.Fatalf("packet %d of a port of this host, while those of others flood: %s, want it to wait", i, o)
+		}
+	}
 	for range 600 { // until all have been given up and forgotten
 		l.pass(t, time.Second)
 	}

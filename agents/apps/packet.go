@@ -1,6 +1,8 @@
 package apps
 
 import (
+	"cmp"
+	"hash/fnv"
 	"net/netip"
 	"time"
 
@@ -15,6 +17,7 @@ type Packet struct {
 	Data    []byte     // behind the op, see there
 	InPort  uint32     // of the switch
 	Source  uint32     // key of the port that sent it; 0: none of this host
+	Origin  uint32     // the same, also of a packet that is routed once more as if it had come back from outside
 	Network uint32     // key of the network that it is in
 	Router  uint32     // key of the router that has it; 0: none
 	OutNet  uint32     // of flows.OpNeighbor: key of the network of the next hop
@@ -97,6 +100,29 @@ func (c *Case) reset(p *Packet, v *state.View, now time.Time) {
 	}
 	c.Packet = *p
 	c.Headers.decode(p.Frame)
+}
+
+// party is who a packet counts against: the port that sent it, by its key, or of what no port of this host has sent, one of the shares of the router that
+// has it. Which one the packet's source says, so that one guest of another host is not all of them.
+type party uint32
+
+const (
+	afar       party = 1 << 31 // all that no port of this host has sent
+	afarShares       = 8
+)
+
+// sender is the key of the port that the packet is of; 0: of none of this host.
+func (p *Packet) sender() uint32 { return cmp.Or(p.Origin, p.Source) }
+
+// party is the packet's.
+func (c *Case) party() party {
+	if by := c.sender(); by != 0 {
+		return party(by)
+	}
+	h := fnv.New32a()
+	a := c.Src.As16()
+	_, _ = h.Write(a[:])
+	return afar | party(c.Router*afarShares+h.Sum32()%afarShares)
 }
 
 // toPort answers the port that asked.

@@ -22,6 +22,8 @@ func FromSwitch(m *openflow.PacketIn2) (p Packet, ok bool) {
 			p.InPort = uint32(f.Value.Lo) //nolint:gosec // a field of 32 bits
 		case flows.RSource:
 			p.Source = uint32(f.Value.Lo & state.MaxKey) //nolint:gosec // just masked
+		case flows.ROrigin:
+			p.Origin = uint32(f.Value.Lo & state.MaxKey) //nolint:gosec // just masked
 		case flows.ROutNet:
 			p.OutNet = uint32(f.Value.Lo & state.MaxKey) //nolint:gosec // just masked
 		case flows.RNextHop:

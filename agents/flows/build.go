@@ -142,7 +142,7 @@ func lookUp(t Table) openflow.Action {
 	return &openflow.Resubmit{InPort: openflow.ResubmitInPort, Table: uint8(t)}
 }
 
-// punt sends the packet to the agent and ends it here.
-func punt(op Op, rest ...byte) openflow.Action {
+// punt sends the packet to the agent, with what it is to do.
+func punt(op Op, rest ...byte) *openflow.Controller {
 	return &openflow.Controller{MaxLen: openflow.NoLimit, Reason: openflow.ReasonAction, UserData: append([]byte{byte(op)}, rest...)}
 }

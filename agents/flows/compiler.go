@@ -108,8 +108,11 @@ type Config struct {
 	Host string // its id
 	// PuntRate is how many packets of each port may go to the agent in a second, with bursts as large; 0 is no limit.
 	PuntRate uint32
-	// OpRate is how many packets of each operation that has to do with routers may go to the agent in a second, with bursts as large; 0 is no limit.
+	// OpRate is how many packets that routers have for the agent may go to it in a second, with bursts as large: of those of each port, and of each router's
+	// that no port of this host has sent. So many may be said of addresses on each network outside, too. 0 is no limit.
 	OpRate uint32
+	// NameRate is how many questions for names each port may ask in a second, with bursts as large; 0 is no limit.
+	NameRate uint32
 	// Names has the agent see the questions of guests, put to whichever DNS server, on networks that have a domain: it answers those for names of
 	// ports. The others wait for it, and while there is no agent none is answered.
 	Names bool

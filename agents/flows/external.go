@@ -18,14 +18,15 @@ func compileExternal(x *emitter, id string) {
 	}
 	physical(x, network, uplink)
 	x.need(ruleNeighbor, id)
+	heard := x.heard(network)
 	x.flow(network.Ref(), TDestination, PNormal, flagged(inNetwork(network.Key), FlagRouted, true).Num(RDest, 0), apply(set(ROFPort, uint64(uplink.OFPort))), goTo(TDestPPS))
-	x.flow(network.Ref(), TNeighbor, pNeighborAsk, match().Num(ROutNet, uint64(network.Key)), x.await(OpNeighbor, TSize, set(RDest, 0))...)
+	x.flow(network.Ref(), TNeighbor, pNeighborAsk, match().Num(ROutNet, uint64(network.Key)), apply(x.counted(set(RDest, 0), pause(OpNeighbor))...), goTo(TSize))
 	// What the agent says to all of a network of which nothing lives here: compileFlood makes the flow for all others.
 	x.flow(network.Ref(), TFlood, PLow, flagged(flagged(inNetwork(network.Key), FlagTunnel, false), FlagUplink, false), apply(set(ROFPort, uint64(uplink.OFPort))), goTo(TDestPPS))
 	if self := get[*state.Host](x, x.c.cfg.Host); self != nil { // what the agent has asked
 		in := ethDst(flagged(inNetwork(network.Key), FlagUplink, true), self.MAC())
-		x.flow(network.Ref(), TARP, PTop-1, arp(in).Num(openflow.ARPOp, 2), x.toAgent(OpAnnounce)...)
-		x.flow(network.Ref(), TNDPrepare, PTop-1, icmpv6(in, 136), x.toAgent(OpAnnounce)...)
+		x.flow(network.Ref(), TARP, PTop-1, arp(in).Num(openflow.ARPOp, 2), apply(heard))
+		x.flow(network.Ref(), TNDPrepare, PTop-1, icmpv6(in, 136), apply(heard))
 	}
 }
 

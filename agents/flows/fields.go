@@ -43,6 +43,8 @@ const (
 	TNatShared   Table = 49
 	TRouterOut   Table = 50
 	TRouterOwn   Table = 51
+	TRouterAdmit Table = 52
+	TRouterShare Table = 53
 	TSwitch      Table = 60
 	TLearned     Table = 61
 	TDestination Table = 65
@@ -64,13 +66,14 @@ const (
 type TableInfo struct {
 	Table Table
 	Name  string
-	// Miss is what becomes of a packet that no flow of the table fits: the table where it goes on, or 0 and the reason of its drop.
+	// Miss is what becomes of a packet that no flow of the table fits: the table where it goes on, or 0 and the reason of its drop. With neither, the table
+	// only meters: flows that have something for the agent look packets up in it first, and go on.
 	Miss   Table
 	Reason string
 	Doc    string
 }
 
-// TableMap is the pipeline. Every table has a flow of priority 0 that does what Miss and Reason say, and counts.
+// TableMap is the pipeline. A flow of priority 0 in each table does what Miss and Reason say, and counts.
 func TableMap() []TableInfo {
 	return []TableInfo{
 		{TClassify, "classify", 0, "unknown-port", "By where a packet comes from: its network and source port, the connection tracking zone of the port, or, of a tunnel, what its key names."},
@@ -103,6 +106,8 @@ func TableMap() []TableInfo {
 		{TNatShared, "nat-shared", TRouterOut, "", "The second translation of sources, where several routers share an address: the first has told the routers' connections apart."},
 		{TRouterOut, "router-out", TDestination, "", "The router's Ethernet address, one from the TTL, and into the next network."},
 		{TRouterOwn, "router-own", 0, "to-router", "What is for a router itself: echo requests are answered, what asks for a port is told that there is none."},
+		{TRouterAdmit, "router-admit", 0, "", "The meters of what routers have for the agent: each port's own, and of what no port of this host has sent, each router's. A router's flow looks a packet up here before it sends it to the agent, and goes on in its own table."},
+		{TRouterShare, "router-share", 0, "", "The same for what comes to a gateway from other hosts: one of the router's meters, by the packet's source."},
 		{TSwitch, "switch", 0, "unknown-mac", "The Ethernet destination within the network: a port, or all."},
 		{TLearned, "learned", TFlood, "", "Addresses that networks with hosts of others have learned."},
 		{TDestination, "destination", 0, "unknown-destination", "The destination port: on this host, or on another in a tunnel, or through the bridge of a physical network. The only table that a migration changes."},
@@ -131,12 +136,12 @@ const (
 	RDest    = openflow.Reg2 // key of the port that gets it
 	RNextHop = openflow.Reg3 // IPv4
 	RScratch = openflow.Reg4
-	ROutNet  = openflow.Reg5 // key of the network that a routed packet leaves to
-	RZone    = openflow.Reg6 // connection tracking zone of the port at hand: the sender's up to TOutCommit, the receiver's from TDestination on
-	ROFPort  = openflow.Reg7 // the switch's port that the packet leaves by
-	RInRule  = openflow.Reg8 // conjunction that let the packet in
-	ROutRule = openflow.Reg9 // conjunction that let the packet out
-	ROrigin  = openflow.Reg10
+	ROutNet  = openflow.Reg5   // key of the network that a routed packet leaves to
+	RZone    = openflow.Reg6   // connection tracking zone of the port at hand: the sender's up to TOutCommit, the receiver's from TDestination on
+	ROFPort  = openflow.Reg7   // the switch's port that the packet leaves by
+	RInRule  = openflow.Reg8   // conjunction that let the packet in
+	ROutRule = openflow.Reg9   // conjunction that let the packet out
+	ROrigin  = openflow.Reg10  // key of the port that sent the packet, also once RSource says nothing of it any more: whose meters count it
 	RGroups  = openflow.Reg11  // the set of security groups of the port at hand
 	RNextV6  = openflow.XXReg3 // next hop, IPv6: registers 12 to 15
 )
@@ -292,5 +297,11 @@ const (
 	MeterOut  = 3 << 24 // port key: bits from it
 	MeterInP  = 4 << 24 // port key: packets to it
 	MeterOutP = 5 << 24 // port key: packets from it
-	MeterOp   = 6 << 24 // operation: packets for the agent that no port's meter counts
+	MeterOp   = 6 << 24 // operation: packets for the agent that none of the others counts
+
+	MeterRouted   = 7 << 24  // port key: what routers have for the agent of the port's packets
+	MeterNames    = 8 << 24  // port key: questions for names
+	MeterGateway  = 9 << 24  // router key, and in bits 21 to 23 the share: what it has for the agent of what other hosts sent to this one as its gateway
+	MeterRouter   = 10 << 24 // router key: what it has for the agent of other packets that no port of this host has sent
+	MeterAnnounce = 11 << 24 // network key: what is said outside of who has which address
 )

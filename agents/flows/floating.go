@@ -49,7 +49,7 @@ func compileFloating(x *emitter, id string) {
 	if inner := get[*state.Network](x, port.Network); inner != nil && inner.MTU < outer.MTU {
 		// Before it is translated: the answer must tell of the packet as its sender knows it.
 		arrived = append(arrived, measure(inner.MTU))
-		x.flow(f.Ref(), TRouterIn, PNormal, flagged(in, FlagTooBig, true), x.toAgent(OpTooBig, tooBig(inner.MTU)...)...)
+		x.flow(f.Ref(), TRouterIn, PNormal, flagged(in, FlagTooBig, true), apply(x.counted(punt(OpTooBig, tooBig(inner.MTU)...))...))
 	}
 	x.flow(f.Ref(), TRouterMAC, PNormal, ethDst(in, f.MAC), apply(arrived...), goTo(TRouterIn))
 	x.flow(f.Ref(), TNatIn, PNormal, in.Part(openflow.Metadata, MetaRouterFrom, MetaRouterBits, uint64(router.Key)),

@@ -56,7 +56,7 @@ func (w world) host() state.Object {
 func (w world) network() state.Object {
 	n := w.number("network", 3)
 	return &state.Network{ID: fmt.Sprint("n", n), Key: uint32(n + 1), MTU: 1450, Segment: state.SegmentKind(w.number("segment", 3)), //nolint:gosec // small
-		Physical: fmt.Sprint("physnet", n), VLAN: uint16(100 + n), Learn: w.yes("learn"), External: n == 2} //nolint:gosec // small
+		Physical: fmt.Sprint("physnet", n), VLAN: uint16(100 + n), Learn: w.yes("learn"), External: n == 2, DNSDomain: w.one("domain", "", "cloud.example")} //nolint:gosec // small
 }
 
 func (w world) subnet() state.Object {
@@ -275,12 +275,146 @@ func (p program) same(t *rapid.T, what string, want program) {
 	}
 }
 
+// device is a switch as far as meters and groups go: what refers to one that is not there is refused, and what refers to one that is deleted goes with it.
+type device struct {
+	flows          map[FlowKey]references
+	groups, meters map[uint32]references
+}
+
+// references are the groups and meters that something uses.
+type references struct{ groups, meters []uint32 }
+
+func (r *references) add(actions []openflow.Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case *openflow.Group:
+			r.groups = append(r.groups, a.Group)
+		case *openflow.Controller:
+			if a.Meter != 0 {
+				r.meters = append(r.meters, a.Meter)
+			}
+		case *openflow.Clone:
+			r.add(a.Actions)
+		}
+	}
+}
+
+func referencesOf(t *rapid.T, f *openflow.RawFlow) (r references) {
+	do, err := openflow.DecodeInstructions(f.Instructions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range do {
+		switch i := i.(type) {
+		case *openflow.InstrMeter:
+			r.meters = append(r.meters, i.Meter)
+		case *openflow.InstrApply:
+			r.add(i.Actions)
+		}
+	}
+	return r
+}
+
+func (d device) has(t *rapid.T, who string, r references) {
+	for _, id := range r.meters {
+		if _, ok := d.meters[id]; !ok {
+			t.Fatalf("%s refers to meter %#x, which is not there", who, id)
+		}
+	}
+	for _, id := range r.groups {
+		if _, ok := d.groups[id]; !ok {
+			t.Fatalf("%s refers to group %#x, which is not there", who, id)
+		}
+	}
+}
+
+// whole fails where anything refers to what is not there.
+func (d device) whole(t *rapid.T, when string) {
+	for k, r := range d.flows {
+		d.has(t, fmt.Sprintf("%s: %s", when, k), r)
+	}
+	for id, r := range d.groups {
+		d.has(t, fmt.Sprintf("%s: group %#x", when, id), r)
+	}
+}
+
+func (d device) do(t *rapid.T, messages []openflow.Message) {
+	for _, m := range messages {
+		switch m := m.(type) {
+		case *openflow.MeterMod:
+			if _, there := d.meters[m.ID]; m.Command == openflow.MeterAdd && there || m.Command == openflow.MeterModify && !there {
+				t.Fatalf("meter %#x: command %d, and it is there: %t", m.ID, m.Command, there)
+			}
+			if d.meters[m.ID] = (references{}); m.Command == openflow.MeterDelete {
+				delete(d.meters, m.ID)
+			}
+		case *openflow.GroupMod:
+			var r references
+			for _, b := range m.Buckets {
+				r.add(b.Actions)
+			}
+			if d.groups[m.ID] = r; m.Command == openflow.GroupDelete {
+				delete(d.groups, m.ID)
+			}
+		case *openflow.RawFlow:
+			k := FlowKey{Table(m.Table), m.Priority, m.Match}
+			if delete(d.flows, k); m.Command != openflow.FlowDeleteStrict {
+				d.flows[k] = referencesOf(t, m)
+			}
+		}
+	}
+}
+
+// A switch takes a flow with its meter away when the meter goes, and refuses one whose meter is not there. After any history, however many changes are sent
+// together, each step of them leaves all that a flow refers to; and what nobody refers to any more is not left behind.
+func TestMetersAndGroupsOutliveTheirFlows(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		store, compiler := state.NewStore(), New(Config{Host: labHost, PuntRate: 100, OpRate: 100, NameRate: 100, Names: true})
+		d := device{map[FlowKey]references{}, map[uint32]references{}, map[uint32]references{}}
+		var pending Delta
+		send := func() {
+			first, bundle, last := compiler.Messages(&pending, 1, func(id uint32) bool { _, ok := d.meters[id]; return ok })
+			for i, part := range [][]openflow.Message{first, bundle, last} {
+				d.do(t, part)
+				d.whole(t, [...]string{"before the bundle", "after it", "at the end"}[i])
+			}
+			pending = Delta{}
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			changes := store.Apply(world{t}.step())
+			store.Read(func(v *state.View) { pending.Merge(compiler.Update(v, changes)) })
+			if rapid.Bool().Draw(t, "send") { // else the switch is busy
+				send()
+			}
+		}
+		send()
+		if have, want := slices.Sorted(maps.Keys(d.meters)), compiler.Meters(); !slices.Equal(have, want) {
+			t.Fatalf("the switch has meters %#x, want %#x", have, want)
+		}
+		if have, want := slices.Sorted(maps.Keys(d.groups)), compiler.Groups(); !slices.Equal(have, want) {
+			t.Fatalf("the switch has groups %#x, want %#x", have, want)
+		}
+		used := map[uint32]bool{MeterOp: true, MeterOp | uint32(OpTrace): true}
+		for _, r := range d.flows {
+			for _, id := range r.meters {
+				used[id] = true
+			}
+		}
+		for id := range d.meters {
+			if !used[id] && id>>24 != MeterAnnounce>>24 {
+				t.Fatalf("meter %#x is there for nobody", id)
+			}
+		}
+	})
+}
+
 // The program depends on the state and not on how it came about: after any history it is what a new compiler makes of the last state, what the deltas
 // add up to, and no two parts of the compiler want a flow differently.
 func TestProgramDependsOnStateAlone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{Host: labHost, PuntRate: 100, OpRate: 1000}
+		cfg := Config{Host: labHost, PuntRate: 100, OpRate: 100, NameRate: 100, Names: true}
 		store, compiler, followed := state.NewStore(), New(cfg), newProgram()
 		if w := (world{t}); w.number("crowded", 3) == 0 {
 			for _, n := range compiler.numbers { // names that share numbers

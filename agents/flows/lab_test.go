@@ -37,7 +37,13 @@ const (
 // newLab starts a host h1 with a tunnel to h2 (172.31.1.12) and h3 (172.31.1.13), and an uplink.
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	l := &lab{t: t, ovs: ovstest.New(t), store: state.NewStore(), compiler: New(Config{Host: labHost}), meters: map[uint32]bool{}}
+	return newLabOf(t, Config{Host: labHost}, nil)
+}
+
+// newLabOf is newLab for a compiler of another configuration, with what becomes of packet-ins.
+func newLabOf(t testing.TB, cfg Config, handle func(uint32, openflow.Message)) *lab {
+	t.Helper()
+	l := &lab{t: t, ovs: ovstest.New(t), store: state.NewStore(), compiler: New(cfg), meters: map[uint32]bool{}}
 	l.ovs.Vsctl("add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=dummy", "fail_mode=secure", "protocols=OpenFlow13")
 	l.ovs.Vsctl("add-port", "br0", "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=flow", "options:key=flow",
 		fmt.Sprintf("ofport_request=%d", labTunnel))
@@ -49,7 +55,7 @@ func newLab(t testing.TB) *lab {
 	for n := 12; n <= 13; n++ {
 		l.ovs.Appctl("tnl/arp/set", "br1", fmt.Sprintf("172.31.1.%d", n), fmt.Sprintf("02:00:00:00:00:%02d", n))
 	}
-	conn, err := openflow.Dial(t.Context(), openflow.Config{Network: "unix", Address: l.ovs.Mgmt("br0")})
+	conn, err := openflow.Dial(t.Context(), openflow.Config{Network: "unix", Address: l.ovs.Mgmt("br0"), Handle: handle})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +150,7 @@ func (l *lab) command(name string, args ...string) string {
 		Result string `json:"result"`
 		Error  any    `json:"error"`
 	}
-	if err := json.NewEncoder(c).Encode(map[string]any{"method": name, "params": args, "id": 0}); err != nil {
+	if err := json.NewEncoder(c).Encode(map[string]any{"method": name, "params": append([]string{}, args...), "id": 0}); err != nil {
 		l.t.Fatal(err)
 	}
 	if err := json.NewDecoder(c).Decode(&answer); err != nil || answer.Error != nil {

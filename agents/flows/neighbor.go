@@ -77,10 +77,10 @@ func compileNeighbors(x *emitter, id string) {
 func refresh(x *emitter, n *state.Neighbor, network *state.Network) {
 	in := flagged(inNetwork(network.Key), FlagUplink, true)
 	if n.Address.Is6() {
-		x.flow(n.Ref(), TNDPrepare, PHigh, icmpv6(in, 136).Addr(openflow.NDTarget, n.Address), apply(x.tell(OpAnnounce)), goTo(TOutTrack))
+		x.flow(n.Ref(), TNDPrepare, PHigh, icmpv6(in, 136).Addr(openflow.NDTarget, n.Address), apply(x.heard(network)), goTo(TOutTrack))
 		return
 	}
 	said := arp(in).Addr(openflow.ARPSPA, n.Address)
-	x.flow(n.Ref(), TARP, PHigh, said.Num(openflow.ARPOp, 2), apply(x.tell(OpAnnounce)), goTo(TNDPrepare))
-	x.flow(n.Ref(), TARP, PHigh, said.Num(openflow.ARPOp, 1).Addr(openflow.ARPTPA, n.Address), apply(x.tell(OpAnnounce)), goTo(TNDPrepare))
+	x.flow(n.Ref(), TARP, PHigh, said.Num(openflow.ARPOp, 2), apply(x.heard(network)), goTo(TNDPrepare))
+	x.flow(n.Ref(), TARP, PHigh, said.Num(openflow.ARPOp, 1).Addr(openflow.ARPTPA, n.Address), apply(x.heard(network)), goTo(TNDPrepare))
 }

@@ -242,9 +242,6 @@ func compileServices(x *emitter, id string) {
 	if len(subnets) > 0 {
 		serveMetadata(x, network)
 	}
-	if x.c.cfg.Names && network.DNSDomain != "" {
-		serveNames(x, network)
-	}
 	for _, s := range subnets {
 		if s.CIDR.Addr().Is4() {
 			dhcp4 = dhcp4 || s.DHCP

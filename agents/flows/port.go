@@ -31,7 +31,7 @@ func compilePort(x *emitter, id string) {
 		x.need(ruleLimit, id)
 	}
 	classify(x, plug, port, network)
-	admit(x, port)
+	admit(x, port, network)
 	hear(x, port)
 	if !port.PortSecurity {
 		x.flow(port.Ref(), TSourceL2, pUnsecured, from(port.Key), goTo(TSourceRate))
@@ -53,7 +53,7 @@ func isDown(x *emitter, port *state.Port) bool {
 
 func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Network) {
 	in := match().Num(openflow.InPort, uint64(plug.OFPort))
-	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(x.groupsOf(port)))}
+	known := []openflow.Action{enter(network.Key), set(RSource, uint64(port.Key)), set(ROrigin, uint64(port.Key)), set(RZone, uint64(plug.Zone)), set(RGroups, uint64(x.groupsOf(port)))}
 	if port.Parent != "" {
 		tag := 0x1000 | uint64(port.ParentVLAN)
 		x.flow(port.Ref(), TTrunk, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
@@ -72,17 +72,6 @@ func classify(x *emitter, plug *state.Plug, port *state.Port, network *state.Net
 func share(x *emitter, plug *state.Plug, port *state.Port, tag ...openflow.Action) {
 	x.flow(port.Ref(), TOutput, PHigh, to(port.Key), apply(append(tag, anywhere(), output(plug.OFPort))...))
 	x.flow(Reason("own-packet"), TDestination, PTop, flagged(from(port.Key).Num(RDest, uint64(port.Key)), FlagRouted, false))
-}
-
-// admit bounds what the port can have the agent do.
-func admit(x *emitter, port *state.Port) {
-	rate := x.c.cfg.PuntRate
-	if rate == 0 {
-		return
-	}
-	id := MeterPunt | port.Key
-	x.meter(id, openflow.MeterPktPS|openflow.MeterBurst, openflow.Band{Type: 1, Rate: rate, Burst: rate})
-	x.flow(port.Ref(), TPuntAdmit, PNormal, from(port.Key), throttle(id), goTo(TPunt))
 }
 
 // sender is an Ethernet address that a port may send from, and the addresses that go with it.

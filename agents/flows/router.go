@@ -82,6 +82,7 @@ func compileRouter(x *emitter, id string) {
 		}
 	}
 	routes(x, router, legs)
+	admitElsewhere(x, router, acts)
 }
 
 // gatewayHost is the host that acts as a router's gateway: the first of those named that is not known to be dead; "" where none is named.
@@ -150,7 +151,7 @@ func leave(x *emitter, router *state.Router, l leg, legs []leg) {
 		}
 	}
 	if len(larger) > 0 {
-		x.flow(router.Ref(), TTooBig, PNormal, flagged(out, FlagTooBig, true), x.toAgent(OpTooBig, tooBig(l.network.MTU)...)...)
+		x.flow(router.Ref(), TTooBig, PNormal, flagged(out, FlagTooBig, true), apply(x.counted(punt(OpTooBig, tooBig(l.network.MTU)...))...))
 	}
 }
 
@@ -185,14 +186,9 @@ func disguise(x *emitter, router *state.Router, l leg) {
 
 // staticRouter is what all routers do alike.
 func staticRouter(x *emitter) {
-	for _, op := range []Op{OpNeighbor, OpTTL, OpTooBig, OpUnreachable, OpAnnounce} {
-		if rate := x.c.cfg.OpRate; rate > 0 {
-			x.meter(MeterOp|uint32(op), openflow.MeterPktPS|openflow.MeterBurst, openflow.Band{Type: 1, Rate: rate, Burst: rate})
-		}
-	}
 	for _, ttl := range []uint64{0, 1} {
-		x.flow(Reason(""), TRouterIn, PNormal+10, ipv4(match()).Num(openflow.IPTTL, ttl), x.toAgent(OpTTL)...)
-		x.flow(Reason(""), TRouterIn, PNormal+10, ipv6(match()).Num(openflow.IPTTL, ttl), x.toAgent(OpTTL)...)
+		x.flow(Reason(""), TRouterIn, PNormal+10, ipv4(match()).Num(openflow.IPTTL, ttl), apply(x.counted(punt(OpTTL))...))
+		x.flow(Reason(""), TRouterIn, PNormal+10, ipv6(match()).Num(openflow.IPTTL, ttl), apply(x.counted(punt(OpTTL))...))
 	}
 	// RFC 1812 sections 5.3.7 and 4.2.3.1, RFC 3927 section 7, RFC 4291 sections 2.5.2 to 2.5.6 and 2.7.
 	for _, p := range []string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "fe80::/10", "ff00::/8"} {
@@ -226,8 +222,8 @@ func staticOwn(x *emitter) {
 	echo(proto(ipv4(match()), protoICMP).Num(openflow.ICMPv4Type, 8).Num(openflow.ICMPv4Code, 0), openflow.IPv4Src, openflow.IPv4Dst, openflow.ICMPv4Type, 0)
 	echo(icmpv6(match(), 128).Num(openflow.ICMPv6Code, 0), openflow.IPv6Src, openflow.IPv6Dst, openflow.ICMPv6Type, 129)
 	for _, n := range []int{protoTCP, protoUDP} {
-		x.flow(Reason(""), TRouterOwn, PNormal, proto(ipv4(match()), n), x.toAgent(OpUnreachable, 3)...)
-		x.flow(Reason(""), TRouterOwn, PNormal, proto(ipv6(match()), n), x.toAgent(OpUnreachable, 3)...)
+		x.flow(Reason(""), TRouterOwn, PNormal, proto(ipv4(match()), n), apply(x.counted(punt(OpUnreachable, 3))...))
+		x.flow(Reason(""), TRouterOwn, PNormal, proto(ipv6(match()), n), apply(x.counted(punt(OpUnreachable, 3))...))
 	}
 }
 
@@ -241,21 +237,4 @@ func staticTurn(x *emitter) {
 	}
 	x.flow(Reason(""), TDestination, PTop, flagged(turn, FlagNatted, false), apply(append(again, lookUp(TRouterMAC))...))
 	x.flow(Reason("no-connection"), TDestination, PTop, flagged(turn, FlagNatted, true))
-}
-
-// toAgent sends the packet to the agent and ends it here, as often as the operation's meter allows.
-func (x *emitter) toAgent(op Op, rest ...byte) []openflow.Instruction {
-	if x.c.cfg.OpRate == 0 {
-		return []openflow.Instruction{apply(punt(op, rest...))}
-	}
-	return []openflow.Instruction{throttle(MeterOp | uint32(op)), apply(punt(op, rest...))}
-}
-
-// tell sends the agent a copy.
-func (x *emitter) tell(op Op, rest ...byte) openflow.Action {
-	c := &openflow.Controller{MaxLen: openflow.NoLimit, Reason: openflow.ReasonAction, UserData: append([]byte{byte(op)}, rest...)}
-	if x.c.cfg.OpRate > 0 {
-		c.Meter = MeterOp | uint32(op)
-	}
-	return c
 }

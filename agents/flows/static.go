@@ -10,9 +10,10 @@ import (
 // compileStatic makes the flows that every host has.
 func compileStatic(x *emitter, _ string) {
 	for _, t := range TableMap() {
-		if t.Miss != 0 {
+		switch {
+		case t.Miss != 0:
 			x.flow(Reason(""), t.Table, PMiss, match(), goTo(t.Miss))
-		} else {
+		case t.Reason != "":
 			x.flow(Reason(t.Reason), t.Table, PMiss, match())
 		}
 	}
@@ -25,6 +26,7 @@ func compileStatic(x *emitter, _ string) {
 	staticSwitch(x)
 	staticAnswers(x)
 	staticRouter(x)
+	staticAdmit(x)
 	staticOutput(x)
 }
 

@@ -95,6 +95,9 @@ func (m *member) apply(t *testing.T, objects []state.Object, gone []state.Ref) {
 	for _, id := range d.Meters {
 		m.meters[id] = true
 	}
+	for _, id := range d.MetersGone {
+		delete(m.meters, id)
+	}
 	for _, err := range []error{m.conn.SendAll(t.Context(), first), m.conn.Bundle(t.Context(), bundle), m.conn.SendAll(t.Context(), last)} {
 		if err != nil {
 			t.Fatalf("%s: %v", m.Name, err)

@@ -97,7 +97,7 @@ func (b *Bed) Reset() {
 	var hosts []state.Object
 	for i, h := range b.Hosts {
 		hosts = append(hosts, &state.Host{ID: h.ID, Key: uint32(i + 1), TunnelEnds: []state.TunnelEnd{{Address: underlay(i), Port: 4789}}}) //nolint:gosec // a few
-		h.Compiler, h.local = flows.New(flows.Config{Host: h.ID}), state.NewStore()
+		h.Compiler, h.local = flows.New(flows.Config{Host: h.ID, PuntRate: 100, OpRate: 100, NameRate: 100}), state.NewStore()
 		gone := openflow.NewFlowMod(openflow.FlowDelete)
 		gone.Table = openflow.AllTables
 		if err := h.Conn.SendAll(b.t.Context(), []openflow.Message{gone, &openflow.GroupMod{Command: openflow.GroupDelete, ID: openflow.AllGroups},
