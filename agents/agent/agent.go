@@ -74,6 +74,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	a := &Agent{cfg: cfg, log: with.Log, reporter: with.Reporter, registry: with.Metrics, core: newCore(cfg, with.Now), wake: make(chan struct{}, 1), report: make(chan struct{}, 1),
 		requests: make(chan *api.ToAgent, maxRequests), lifts: lifts{open: map[uint8]*lift{}}}
 	a.told = sync.NewCond(&a.mu)
+	a.core.alarmed = a.report
 	a.metrics = newMetrics(with.Metrics, a.core)
 	var err error
 	a.db, err = ovsdb.New(ovsdb.Config{Endpoint: cfg.OVSDB, Database: "Open_vSwitch", Models: models(), Lock: cfg.lock(), Changed: a.databaseChanged, MaxBackoff: time.Second}, with.Log)
@@ -155,7 +156,6 @@ func (a *Agent) State() *state.Store { return a.core.store }
 // StateFile tells of a state file that could not be taken, or with nil that one was.
 func (a *Agent) StateFile(err error) {
 	a.core.alarm(err != nil, alarmState, a.cfg.Host, "%v", err)
-	poke(a.report)
 }
 
 func (a *Agent) databaseChanged(changes []ovsdb.Change) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/openflow"
 )
 
@@ -184,6 +185,15 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if err := second.Run(t.Context()); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second agent ended with %v, want %v", err, ErrTaken)
 	}
+	// One for another bridge that has the same run directory would take the socket away.
+	cfg.Bridge, cfg.RunDir = "br-two", h.cfg.RunDir
+	second, err = New(cfg, Parts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "run directory") {
+		t.Errorf("an agent with the run directory of another ended with %v", err)
+	}
 	h.settled()
 }
 
@@ -259,4 +269,49 @@ func TestOwnChangesAreNotForeign(t *testing.T) {
 	if after := h.status(); after != before {
 		t.Errorf("%d of its own changes were taken for somebody else's", after-before)
 	}
+}
+
+// told waits until an alarm has been told to the reporter.
+func (h *host) told(code string, over bool) *api.Alarm {
+	h.t.Helper()
+	var found *api.Alarm
+	h.await(code+" is told", func() (bool, string) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, r := range h.reports {
+			for _, m := range r.Alarms {
+				if m.Code == code && m.Over == over {
+					found = m
+				}
+			}
+		}
+		return found != nil, "it is not"
+	})
+	return found
+}
+
+// A state that does not know the host is one of others, or the host has another name there: who wonders why there are no tunnels is told.
+func TestStateWithoutThisHost(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.start()
+	h.Commit(snapshot(t, 1, strings.ReplaceAll(twoPorts, "h1", "h7")))
+	if a := h.told(alarmHost, false); a.Object != "h1" || !strings.Contains(a.Text, "h2, h7") {
+		t.Errorf("alarm %s, want one of h1 that names h2 and h7", a)
+	}
+	h.Commit(snapshot(t, 2, twoPorts))
+	h.told(alarmHost, true)
+}
+
+// A switch that is away is told of at once, though nothing else happens on the host, and that it is back too.
+func TestAwaySwitchIsTold(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	h.ovs.KillSwitchd()
+	if a := h.told(alarmSwitch, false); a.Object != "br-int" || !strings.Contains(a.Text, "ovs-vswitchd") {
+		t.Errorf("alarm %s", a)
+	}
+	h.ovs.StartSwitchd()
+	h.told(alarmSwitch, true)
+	h.settled()
 }

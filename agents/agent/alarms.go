@@ -16,6 +16,7 @@ const (
 	alarmClash     = "flow-clash"
 	alarmBridge    = "bridge-missing"
 	alarmTunnel    = "tunnel-error"
+	alarmHost      = "host-unknown"
 	alarmSwitch    = "switch-unreachable"
 	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"
@@ -37,8 +38,8 @@ func newAlarms() *alarms {
 	return &alarms{standing: map[alarmKey]string{}, changed: map[alarmKey]struct{}{}}
 }
 
-// set raises an alarm or ends it.
-func (a *alarms) set(on bool, code, object, format string, args ...any) {
+// set raises an alarm or ends it, and says whether that is news.
+func (a *alarms) set(on bool, code, object, format string, args ...any) bool {
 	k := alarmKey{code, object}
 	was, stands := a.standing[k]
 	if !on {
@@ -46,12 +47,15 @@ func (a *alarms) set(on bool, code, object, format string, args ...any) {
 			delete(a.standing, k)
 			a.changed[k] = struct{}{}
 		}
-		return
+		return stands
 	}
-	if text := fmt.Sprintf(format, args...); !stands || text != was {
-		a.standing[k] = text
-		a.changed[k] = struct{}{}
+	text := fmt.Sprintf(format, args...)
+	if stands && text == was {
+		return false
 	}
+	a.standing[k] = text
+	a.changed[k] = struct{}{}
+	return true
 }
 
 func (a *alarms) end(code, object string) { a.set(false, code, object, "") }

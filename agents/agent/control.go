@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	rpprof "runtime/pprof"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +30,11 @@ func (a *Agent) control(ctx context.Context) error {
 		return fmt.Errorf("run directory: %w", err)
 	}
 	path := a.cfg.ControlSocket()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of an agent that has died: the bridge is ours, so no other lives
+	var d net.Dialer
+	if c, err := d.DialContext(ctx, "unix", path); err == nil {
+		return errors.Join(fmt.Errorf("agent's socket: another agent answers at %s: agents of several bridges need a run directory each", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of an agent that has died
 		return fmt.Errorf("agent's socket: %w", err)
 	}
 	l, err := net.Listen("unix", path)
@@ -73,11 +79,24 @@ func (a *Agent) routes() http.Handler {
 	if g, ok := a.registry.(prometheus.Gatherer); ok {
 		m.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
 	}
-	m.HandleFunc("/debug/pprof/", pprof.Index)
-	m.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	m.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	get("GET /debug/pprof/{name}", func(r *http.Request) (any, error) {
+		return nil, fault.New(fault.BadRequest, "", "profile %s: there are %s, profile and trace", r.PathValue("name"), strings.Join(profiles(), ", "))
+	})
+	for _, name := range profiles() {
+		m.Handle("GET /debug/pprof/"+name, pprof.Handler(name))
+	}
+	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	m.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	m.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return m
+}
+
+// profiles are those that the program can always give.
+func profiles() (out []string) {
+	for _, p := range rpprof.Profiles() {
+		out = append(out, p.Name())
+	}
+	return out
 }
 
 // maxBody bounds what is sent to the agent: a state file.

@@ -28,8 +28,9 @@ type Commit struct {
 // core is what the host should be: the replica of the desired state, what is plugged, and the program that both make. What it is told of at one time is
 // taken in at one time; what the switch is to change adds up until the switch has room.
 type core struct {
-	cfg Config
-	now func() time.Time
+	cfg     Config
+	now     func() time.Time
+	alarmed chan struct{} // an alarm begins or ends that nothing else comes of
 
 	mu       sync.Mutex // guards the fields below
 	store    *state.Store

@@ -18,7 +18,9 @@ func (c *core) isReady() bool {
 func (c *core) alarm(on bool, code, object, format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.alarms.set(on, code, object, format, args...)
+	if c.alarms.set(on, code, object, format, args...) {
+		poke(c.alarmed)
+	}
 }
 
 // refill is what brings a switch to the program, which was not told of it before.

@@ -16,12 +16,9 @@ import (
 // since whoever asked for it waits for that.
 const reportEvery = 20 * time.Millisecond
 
-// tell tells the reporter what has changed.
+// tell tells the reporter, where there is one, what has changed, and the log which alarms begin and end.
 func (a *Agent) tell(ctx context.Context) error {
-	if a.reporter == nil {
-		return nil
-	}
-	last := map[string]*api.PortStatus{}
+	last, standing := map[string]*api.PortStatus{}, map[alarmKey]bool{}
 	var applied struct {
 		incarnation string
 		revision    uint64
@@ -33,6 +30,10 @@ func (a *Agent) tell(ctx context.Context) error {
 		case <-a.report:
 		}
 		r := a.core.report(last)
+		a.logAlarms(ctx, r.Alarms, standing)
+		if a.reporter == nil {
+			continue
+		}
 		a.core.mu.Lock()
 		done := a.core.done
 		a.core.mu.Unlock()
@@ -48,6 +49,21 @@ func (a *Agent) tell(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(reportEvery):
+		}
+	}
+}
+
+// logAlarms writes alarms into the log as they begin and end. One whose text changes is in the agent's status.
+func (a *Agent) logAlarms(ctx context.Context, alarms []*api.Alarm, standing map[alarmKey]bool) {
+	for _, m := range alarms {
+		k := alarmKey{m.Code, m.Object}
+		switch {
+		case m.Over && standing[k]:
+			delete(standing, k)
+			a.log.InfoContext(ctx, "alarm is over", "code", m.Code, "object", m.Object)
+		case !m.Over && !standing[k]:
+			standing[k] = true
+			a.log.WarnContext(ctx, "alarm", "code", m.Code, "object", m.Object, "text", m.Text)
 		}
 	}
 }

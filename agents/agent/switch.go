@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,20 +55,23 @@ func (s *switcher) setup(ctx context.Context, conn *openflow.Conn) error {
 // Run keeps the bridge filled until ctx ends.
 func (s *switcher) Run(ctx context.Context) error {
 	backoff := 20 * time.Millisecond
-	lost := s.core.now()
+	lost, saidAt := time.Now(), time.Time{}
 	for {
-		began := s.core.now()
+		began := time.Now()
 		err := s.session(ctx)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it ended because it was to end
 		}
-		if s.core.now().Sub(began) > 5*time.Second {
-			backoff, lost = 20*time.Millisecond, s.core.now()
+		if time.Since(began) > 5*time.Second {
+			backoff, lost = 20*time.Millisecond, time.Now()
 			s.log.WarnContext(ctx, "connection to the switch was lost", "bridge", s.cfg.Bridge, "err", err)
 		}
-		if s.core.now().Sub(lost) > 5*time.Second {
+		if time.Since(lost) > 5*time.Second {
 			s.core.alarm(true, alarmSwitch, s.cfg.Bridge, "%v", err)
-			s.log.WarnContext(ctx, "switch was not reached", "bridge", s.cfg.Bridge, "err", err)
+			if time.Since(saidAt) >= time.Minute { // told once a minute, not at each attempt
+				saidAt = time.Now()
+				s.log.WarnContext(ctx, "switch was not reached", "bridge", s.cfg.Bridge, "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -96,6 +101,10 @@ func (s *switcher) session(ctx context.Context) error {
 	n := &session{switcher: s, meters: map[uint32]bool{}, refused: map[flows.FlowKey]bool{}}
 	conn, err := openflow.Dial(ctx, openflow.Config{Network: "unix", Address: filepath.Join(s.cfg.ovsRunDir(), s.cfg.Bridge+".mgmt"),
 		Handle: n.handle, Timeout: time.Minute})
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("ovs-vswitchd serves no bridge %s: it does not run, or cannot make the bridge, and its log says why (a bridge of datapath type system needs "+
+			"the kernel's module openvswitch, one of type netdev does not): %w", s.cfg.Bridge, err)
+	}
 	if err != nil {
 		return err
 	}

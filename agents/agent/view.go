@@ -134,6 +134,12 @@ type Flow struct {
 	Change   string `json:"change,omitempty"` // of a difference: what would become of it in the switch
 }
 
+// object is one of the replica, or nil. The caller holds the lock.
+func (c *core) object(k state.Kind, id string) (o state.Object) {
+	c.store.Read(func(v *state.View) { o = v.Get(state.Ref{Kind: k, ID: id}) })
+	return o
+}
+
 // namer knows what cookies, tables and ports are called.
 type namer struct {
 	c      *core
@@ -222,6 +228,9 @@ func (a *Agent) flowsView(r *http.Request) (any, error) {
 	n := newNamer(a.core)
 	if table != "" && !slices.ContainsFunc(flows.TableMap(), func(t flows.TableInfo) bool { return t.Name == table || fmt.Sprint(t.Table) == table }) {
 		return nil, badRequest("table %s: there is none; headwater-agent flows names those that there are", table)
+	}
+	if _, plugged := a.core.plugged[port]; port != "" && !plugged && a.core.object(state.KindPort, port) == nil {
+		return nil, fault.New(fault.NotFound, "", "port %s: there is none", port)
 	}
 	out := []Flow{}
 	for _, f := range all {

@@ -16,16 +16,18 @@ import (
 // wants is what the bridge should have beside guests.
 type wants struct {
 	known   bool                         // the desired state; before, no tunnel is made or removed
+	others  []string                     // hosts of the desired state, where this one is not among them
 	tunnels map[string]map[string]string // options, by state.TunnelID
 	uplinks map[string]string            // bridges by physical network
 }
 
 // wants reads from the desired state which kinds of tunnels there are to be: those by which this host and some other reach each other.
 func (c *core) wants() wants {
-	w := wants{c.known, map[string]map[string]string{}, c.cfg.BridgeMappings}
+	w := wants{known: c.known, tunnels: map[string]map[string]string{}, uplinks: c.cfg.BridgeMappings}
 	c.store.Read(func(v *state.View) {
 		self := state.Find[*state.Host](v, c.cfg.Host)
 		if self == nil {
+			w.others = v.IDs(state.Index{List: state.ListAll, ID: state.KindHost.String()})
 			return
 		}
 		ends := self.TunnelEnds
@@ -85,6 +87,14 @@ func wire(v *ovsdb.View, cfg Config, w wants) (ops []ovsdb.Op, problems []proble
 		ops = append(ops, wireTunnels(br, have, w)...)
 	}
 	more, problems := wireUplinks(br, bridges, have, w)
+	if len(w.others) > 0 {
+		const shown = 3
+		names := strings.Join(w.others[:min(len(w.others), shown)], ", ")
+		if len(w.others) > shown {
+			names += " and others"
+		}
+		problems = append(problems, problem{alarmHost, cfg.Host, fmt.Sprintf("the desired state has the hosts %s, but not this one: there are no tunnels", names)})
+	}
 	return append(ops, more...), problems
 }
 

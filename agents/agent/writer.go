@@ -165,6 +165,7 @@ func (c *core) wantsNow() wants {
 func (c *core) problems(list []problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer poke(c.alarmed)
 	for id := range c.mirror.own {
 		row := c.mirror.interfaces[id]
 		if p := row.problem(); p != "" {
@@ -177,7 +178,7 @@ func (c *core) problems(list []problem) {
 		c.alarms.set(true, p.code, p.object, "%s", p.text)
 	}
 	for k := range c.alarms.standing {
-		if (k.code == alarmBridge || k.code == alarmTunnel) && !stands[k] {
+		if (k.code == alarmBridge || k.code == alarmTunnel || k.code == alarmHost) && !stands[k] {
 			c.alarms.end(k.code, k.object)
 		}
 	}

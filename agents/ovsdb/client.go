@@ -113,6 +113,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 // new attempt can mend: a schema that has not the tables or types of Config.Models.
 func (c *Client) Run(ctx context.Context) error {
 	backoff := 50 * time.Millisecond
+	said, saidAt := "", time.Time{}
 	for {
 		began := time.Now()
 		err := c.session(ctx)
@@ -122,7 +123,11 @@ func (c *Client) Run(ctx context.Context) error {
 		if errors.Is(err, errUnfit) {
 			return err
 		}
-		c.log.WarnContext(ctx, "OVSDB connection lost", "endpoint", c.cfg.Endpoint, "err", err)
+		// A server that stays away is told of once a minute, not at each attempt.
+		if text := err.Error(); text != said || time.Since(saidAt) >= time.Minute || time.Since(began) > time.Minute {
+			c.log.WarnContext(ctx, "no connection to the OVSDB server", "endpoint", c.cfg.Endpoint, "err", err)
+			said, saidAt = text, time.Now()
+		}
 		if time.Since(began) > 2*c.cfg.MaxBackoff {
 			backoff = 50 * time.Millisecond
 		}

@@ -263,7 +263,11 @@ func TestReconnect(t *testing.T) {
 	if b.DatapathType != "netdev" {
 		t.Errorf("after a reconnect the replica shows %+v", b)
 	}
-	batches := told.take()
+	var batches [][]ovsdb.Change
+	eventually(t, func() bool { // the replica shows it before it is told
+		batches = append(batches, told.take()...)
+		return len(batches) > 0
+	})
 	if len(batches) != 1 || len(batches[0]) != 1 || batches[0][0].Table != "Bridge" {
 		t.Errorf("the difference was told as %v, want one change of one row", batches)
 	}

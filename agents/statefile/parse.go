@@ -70,9 +70,12 @@ func (p *reader) yaml(raw []byte, st *api.State) error {
 	if len(file.Docs) > 1 {
 		p.fail(line(file.Docs[1].Body), "a second document: want one")
 	}
-	if len(file.Docs) > 0 && file.Docs[0].Body != nil {
-		p.message(file.Docs[0].Body, st.ProtoReflect())
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		// What an editor leaves for a moment, and a full disk for longer, must not be taken for the wish that nobody has a network.
+		p.fail(0, "it says nothing: a state without objects is written {}")
+		return p.err()
 	}
+	p.message(file.Docs[0].Body, st.ProtoReflect())
 	return p.err()
 }
 

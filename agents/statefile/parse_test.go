@@ -42,9 +42,14 @@ func TestParse(t *testing.T) {
 	if p.Key != 16 || !p.PortSecurity || p.FixedIPs[0].Address.String() != "10.0.0.11" || p.Host != "" {
 		t.Errorf("port %+v", p)
 	}
-	for _, empty := range []string{"", "# nothing\n", "{}", "ports:\n"} {
+	for _, empty := range []string{"{}", "ports:\n"} {
 		if objects, err := Parse("state.yaml", []byte(empty)); err != nil || len(objects) != 0 {
 			t.Errorf("%q: %d objects, %v", empty, len(objects), err)
+		}
+	}
+	for _, nothing := range []string{"", "\n", "# nothing\n", "---\n"} {
+		if _, err := Parse("state.yaml", []byte(nothing)); err == nil || !strings.Contains(err.Error(), "says nothing") {
+			t.Errorf("%q: %v", nothing, err)
 		}
 	}
 	same, err := Parse("state.json", []byte(`{"networks": [{"id": "n1", "key": 1}]}`))

@@ -2,8 +2,10 @@ package statefile
 
 import (
 	"context"
+	"hash/maphash"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +64,86 @@ func TestWatch(t *testing.T) {
 			break
 		}
 	}
-	write(path, "")
+	write(path, "{}")
 	expect("it is mended", 0)
+}
+
+// A file is not read while somebody writes it, and one that was emptied is not the state of a host without guests.
+func TestHalfAFileIsNotTaken(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.yaml")
+	const one, two = "networks:\n- {id: n1, key: 1}\n", "- {id: n2, key: 2}\n"
+	if err := os.WriteFile(path, []byte(one+two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	var said []string
+	w := &watched{path: path, got: func(o []state.Object) { got = append(got, len(o)) }, bad: func(err error) { said = append(said, err.Error()) }}
+	w.seed = maphash.MakeSeed()
+	w.look()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	for _, part := range []string{one, two} {
+		if _, err := f.WriteString(part); err != nil {
+			t.Fatal(err)
+		}
+		w.look()
+	}
+	if !slices.Equal(got, []int{2}) || len(said) > 0 {
+		t.Errorf("while it was written: %d objects, %q", got, said)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	if len(got) != 1 || len(said) != 1 || !strings.Contains(said[0], "says nothing") {
+		t.Errorf("emptied: %d objects, %q", got, said)
+	}
+	if err := os.WriteFile(path, []byte(one+two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	if !slices.Equal(got, []int{2, 2}) {
+		t.Errorf("as it was: %d objects, %q", got, said)
+	}
+}
+
+// Of two writes within a tick of the file system's clock, which leave its times and its size alike, both are seen.
+func TestTwoWritesAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.yaml")
+	seen := make(chan string, 16)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	write := func(id string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("networks:\n- {id: "+id+", key: 1}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("n1")
+	wg.Go(func() {
+		if err := Watch(ctx, path, func(o []state.Object) { seen <- o[0].Ref().ID }, func(err error) { t.Error(err) }); err != nil {
+			t.Error(err)
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	if got := <-seen; got != "n1" {
+		t.Fatalf("read %s", got)
+	}
+	write("n2")
+	if got := <-seen; got != "n2" {
+		t.Fatalf("read %s", got)
+	}
 }

@@ -134,12 +134,12 @@ func TestOperator(t *testing.T) {
 	}
 	must("diff")
 
-	for _, args := range [][]string{{"state", "colour"}, {"flows", "--table", "colour"}, {"nothing"}, {"wait", "--revision", "-1"}, {"trace", "p1"}} {
+	for _, args := range [][]string{{"state", "colour"}, {"flows", "--table", "colour"}, {"debug", "--profile", "colour"}, {"nothing"}, {"wait", "--revision", "-1"}, {"trace", "p1"}} {
 		if out, err := ask(args...); !usage(err) && !strings.Contains(fmt.Sprint(err), "unknown") {
 			t.Errorf("%s: %v, want a wrong command line\n%s", args, err, out)
 		}
 	}
-	for _, args := range [][]string{{"state", "port", "p9"}, {"trace", "p9", "ip"}, {"wait", "--revision", "99", "--timeout", "10ms"}} {
+	for _, args := range [][]string{{"state", "port", "p9"}, {"flows", "--port", "p9"}, {"trace", "p9", "ip"}, {"wait", "--revision", "99", "--timeout", "10ms"}} {
 		if _, err := ask(args...); err == nil || usage(err) {
 			t.Errorf("%s: %v, want a failure", args, err)
 		}
