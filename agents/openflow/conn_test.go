@@ -243,7 +243,7 @@ func TestDeadSwitchIsNoticed(t *testing.T) {
 	}
 
 	b.sw.StartSwitchd()
-	b.sw.Vsctl("--timeout=30", "set", "bridge", "br0", "other_config:x=y") // waits until it is configured
+	b.sw.Vsctl("--timeout=30", "set", "bridge", "br0", "other_config:x=y")               // waits until it is configured
 	c, ended := dialRun(t, of.Config{Address: b.sw.Mgmt("br0"), Probe: 2 * time.Second}) // what a busy machine may take to answer
 	if err := c.Barrier(t.Context()); err != nil {
 		t.Fatal(err)
