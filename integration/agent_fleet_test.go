@@ -87,12 +87,18 @@ func newFleet(t *testing.T, n int) *fleet {
 // newBareFleet is a fleet whose agents the test starts.
 func newBareFleet(t *testing.T, n int) *fleet {
 	t.Helper()
+	return newFleetOn(t, hosts.Config{Hosts: n, Outside: hosts.Segments()})
+}
+
+// newFleetOn is a bare fleet whose bed the test describes.
+func newFleetOn(t *testing.T, cfg hosts.Config) *fleet {
+	t.Helper()
 	hosts.Need(t)
 	program, err := agentProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, bed: hosts.Up(t, hosts.Config{Hosts: n, Outside: hosts.Segments()}), program: program, state: &api.State{}, agents: map[string]*hosts.Process{}}
+	f := &fleet{t: t, bed: hosts.Up(t, cfg), program: program, state: &api.State{}, agents: map[string]*hosts.Process{}}
 	for i, h := range f.bed.Hosts() {
 		f.state.Hosts = append(f.state.Hosts, &api.Host{Id: h.Name, Key: uint32(i + 1), Site: "s1", TunnelEnds: []*api.TunnelEnd{{Address: h.UnderlayIP.String()}}})
 	}

@@ -2,6 +2,7 @@ package flows
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -17,6 +18,9 @@ type exit struct {
 	own     []*state.SnatAddress // what this host translates to
 	shared  uint16               // zone of the network, where others share what own has; 0: nobody does
 }
+
+// pToGateway is between what leaves from here by its own address (PNormal) and what has a floating IP (PHigh).
+const pToGateway = PNormal + 10
 
 // compileGateway makes a router's way to its external network: which packets leave from here, which the gateway's host has to take out, and whose
 // sources are translated to what. Floating IPs are not this unit's: they stand above all that is made here.
@@ -48,6 +52,12 @@ func compileGateway(x *emitter, id string) {
 	if e.mode != state.SnatNone {
 		// Whose source is hidden is reached only by what he asked for.
 		x.flow(Reason("not-translated"), TNatIn, PLow, ipv4(e.in()))
+		// What is for the router itself, and belongs to no connection. A floating IP's guest comes first: it may answer who was translated to the address.
+		for _, p := range router.Gateway.Addresses {
+			if p.Addr().Is4() {
+				x.flow(router.Ref(), TPolicy, pToGateway, dest(e.out(), host(p.Addr())), goTo(TRouterOwn))
+			}
+		}
 	}
 	if e.acts {
 		e.act(x)
@@ -214,18 +224,9 @@ func (e *exit) act(x *emitter) {
 	if e.mode == state.SnatNone || e.zone == 0 {
 		return
 	}
-	first := true
-	for _, p := range g.Addresses {
-		a := p.Addr()
-		if !a.Is4() {
-			continue
-		}
-		if first {
-			x.flow(e.router.Ref(), TNatOut, PLow, ipv4(e.out()), apply(natSource(e.zone, TRouterOut, a)))
-			x.flow(e.router.Ref(), TNatIn, PNormal, dest(e.in(), host(a)), apply(raise(FlagNatted), natKnown(e.zone, TRoute)))
-			first = false
-		}
-		// What belongs to no connection is for the router itself.
-		x.flow(e.router.Ref(), TRoute, PTop, dest(atRouter(e.router.Key), host(a)), goTo(TRouterOwn))
+	if i := slices.IndexFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() }); i >= 0 {
+		a := g.Addresses[i].Addr()
+		x.flow(e.router.Ref(), TNatOut, PLow, ipv4(e.out()), apply(natSource(e.zone, TRouterOut, a)))
+		x.flow(e.router.Ref(), TNatIn, PNormal, dest(e.in(), host(a)), apply(raise(FlagNatted), natKnown(e.zone, TRoute)))
 	}
 }

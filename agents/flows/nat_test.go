@@ -72,6 +72,19 @@ func TestFloatingIP(t *testing.T) {
 	l.expect("to itself: out, and in again", sends(1, labLeg1, "tcp", "nw_src=10.0.1.11,nw_dst=203.0.113.51,nw_ttl=64"),
 		`set\(eth\(src=`+labFloating+`,dst=`+labFloating+`\)\),`+through(202, "src=203.0.113.51")+`ct_clear,set\(ipv4\(ttl=63\)\),`+arrived)
 
+	// Another guest that comes by the gateway's address gets its answers there, wherever the gateway is; who has no floating IP means the router.
+	l.set(&state.Neighbor{ID: "gateway", Network: "ext", Address: netip.MustParseAddr("203.0.113.1"), MAC: 0x0c0000000001})
+	toGateway := func(port int, kind string) string {
+		return sends(port, labLeg1, kind, fmt.Sprintf("nw_src=10.0.1.%d,nw_dst=203.0.113.1,nw_ttl=64", 10+port))
+	}
+	l.expect("an answer to the gateway's address", toGateway(1, "tcp"), natted(labFloating, through(202, "src=203.0.113.51")))
+	l.expect("the gateway is asked for an echo", toGateway(1, "icmp")+",icmp_type=8", `.*set\(icmp\(type=0,code=0\)\),p1`)
+	l.expect("the gateway is meant itself", toGateway(3, "tcp"), "userspace.*")
+	l.routed(func(r *state.Router) { r.Gateway.Snat, r.Gateway.Hosts = state.SnatGateway, []string{"h1"} })
+	l.same()
+	l.expect("an answer to the gateway's address, here", toGateway(1, "tcp"), `set\(eth\(src=`+labFloating+`,dst=`+labGateway+`\)\),`+through(202, "src=203.0.113.51")+`ct_clear,.*`+known(201)+".*")
+	l.expect("the gateway is meant itself, here", toGateway(3, "tcp"), "userspace.*")
+
 	l.routed(func(r *state.Router) { r.Gateway.NextHops = addrs("2001:db8:113::254") })
 	l.set(&state.FloatingIP{ID: "f6", Network: "ext", Router: "r1", Address: netip.MustParseAddr("2001:db8:113::51"), MAC: labMAC(0x251), Port: "p1", FixedIP: netip.MustParseAddr("2001:db8:1::11")},
 		&state.Neighbor{ID: "hop6", Network: "ext", Address: netip.MustParseAddr("2001:db8:113::254"), MAC: 0x0c0000000001})

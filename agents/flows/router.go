@@ -130,8 +130,8 @@ func arrive(x *emitter, router *state.Router, l leg, acts bool) {
 	}
 	for _, a := range l.own() {
 		m := dest(atRouter(router.Key), host(a))
-		if l.gateway && acts && a.Is4() && router.Gateway.Snat != state.SnatNone {
-			m = proto(m, protoICMP).Num(openflow.ICMPv4Type, 8) // all else may be an answer to what was translated: TRoute has the rest of it
+		if l.gateway && a.Is4() && router.Gateway.Snat != state.SnatNone {
+			m = proto(m, protoICMP).Num(openflow.ICMPv4Type, 8) // all else may be an answer to what was translated: TPolicy has the rest of it
 		}
 		x.flow(router.Ref(), TRouterIn, PTop, m, goTo(TRouterOwn))
 	}

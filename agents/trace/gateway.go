@@ -2,6 +2,7 @@ package trace
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/headwater-cloud/headwater/agents/state"
 )
@@ -17,6 +18,10 @@ func (w *walk) exit(r *state.Router, out *state.Network) bool {
 	if w.away && !acts {
 		w.step("policy", r.Ref(), nil, "another host takes this one for the gateway of router %s", r.ID)
 		w.drop("not-gateway")
+		return false
+	}
+	if w.p.Type == IPv4 && g.Snat != state.SnatNone && ownedByGateway(r, w.p.Dst) {
+		w.ownRouter(r)
 		return false
 	}
 	if w.p.Type == IPv6 || g.Snat == state.SnatNone {
@@ -38,6 +43,11 @@ func (w *walk) exit(r *state.Router, out *state.Network) bool {
 		}
 	}
 	return true
+}
+
+// ownedByGateway says whether an address is one of those that a router has on its external network.
+func ownedByGateway(r *state.Router, a netip.Addr) bool {
+	return r.Gateway != nil && slices.ContainsFunc(r.Gateway.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // exitFloating is the source that a floating IP stands for, at the host of its port.

@@ -39,7 +39,7 @@ func (w *walk) route(r *state.Router) {
 func (w *walk) refused(r *state.Router) bool {
 	p := &w.p
 	switch {
-	case w.ownedBy(r, p.Dst):
+	case w.ownedBy(r, p.Dst) && !w.mayAnswer(r):
 		w.ownRouter(r)
 		return true
 	case p.Dst.IsMulticast(), p.Dst.IsLinkLocalUnicast(), p.Src.IsLinkLocalUnicast(), p.Src.IsUnspecified(), p.Src.IsLoopback(), p.Dst.IsLoopback(), p.Src.IsMulticast():
@@ -85,14 +85,13 @@ func (w *walk) ownedBy(r *state.Router, a netip.Addr) bool {
 			}
 		}
 	}
-	if r.Gateway != nil {
-		for _, have := range r.Gateway.Addresses {
-			if have.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
+	return ownedByGateway(r, a)
+}
+
+// mayAnswer says whether a packet for the address that a router's gateway translates to may be an answer to who was translated.
+func (w *walk) mayAnswer(r *state.Router) bool {
+	p := &w.p
+	return p.Type == IPv4 && r.Gateway != nil && r.Gateway.Snat != state.SnatNone && ownedByGateway(r, p.Dst) && (p.Proto != ICMP || p.ICMPType != 8)
 }
 
 // lookup are the next hops of the longest prefix; several share the load.

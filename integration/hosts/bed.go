@@ -41,6 +41,7 @@ type Config struct {
 	Sites       int               // 1 when 0; between sites stands a router
 	Hosts       int               // at each site; 2 when 0, at most 200
 	UnderlayMTU int               // bytes; 1500 when 0
+	UnderlayV6  bool              // tunnels may end at Host.UnderlayV6 too
 	Outside     []Segment         // of the physical network at each site; none: hosts have no br-ex
 	SwitchArgs  []string          // of ovs-vswitchd; "--enable-dummy" when nil, which DummyPorts needs
 	OtherConfig map[string]string // of the row in Open_vSwitch

@@ -14,6 +14,7 @@ type Host struct {
 	Switch
 	Site       int        // counted from 1
 	UnderlayIP netip.Addr // where tunnels to this host end
+	UnderlayV6 netip.Addr // and with Config.UnderlayV6 here too
 
 	dummies int
 }
@@ -24,6 +25,9 @@ func (b *Bed) newHost(site, n int) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{Node: node, Site: site, UnderlayIP: underlay(site, 10+n)}
+	if b.cfg.UnderlayV6 {
+		h.UnderlayV6 = underlayV6(site, 10+n)
+	}
 	h.Switch, err = b.newSwitch(node)
 	return h, err
 }
@@ -56,6 +60,12 @@ func (h *Host) start() error {
 		fmt.Sprintf("link set %s mtu %d up", Underlay, b.cfg.UnderlayMTU)}
 	if len(b.sites) > 1 {
 		commands = append(commands, "route add default via "+underlay(h.Site, 1).String())
+	}
+	if h.UnderlayV6.IsValid() { // a host's other devices go on without IPv6: they would speak to its VMs
+		if err := h.set(map[string]string{"ipv6/conf/" + Underlay + "/disable_ipv6": "0"}); err != nil {
+			return err
+		}
+		commands = append(commands, fmt.Sprintf("addr add %s/64 dev %s nodad", h.UnderlayV6, Underlay))
 	}
 	if err := h.ip(commands...); err != nil {
 		return err

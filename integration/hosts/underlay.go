@@ -11,6 +11,11 @@ func underlay(site, host int) netip.Addr {
 	return netip.AddrFrom4([4]byte{172, 31, byte(site), byte(host)})
 }
 
+// underlayV6 is the same over IPv6. Hosts of one site reach each other there; no router between sites speaks it.
+func underlayV6(site, host int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfd, 0x31, 5: byte(site), 15: byte(host)})
+}
+
 // makeUnderlay makes a node with a bridge for each site, and a router where there are several.
 func (b *Bed) makeUnderlay() error {
 	var wan *Node
