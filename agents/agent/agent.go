@@ -90,7 +90,7 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	if a.liveness, err = newLiveness(a); err != nil {
 		return nil, err
 	}
-	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.packetIn, metrics: a.metrics, wake: make(chan struct{}, 1),
+	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.packetIn, ports: a.portTold, metrics: a.metrics, wake: make(chan struct{}, 1),
 		audit: make(chan chan<- answer), again: make(chan chan<- error), carried: a.carried}
 	return a, nil
 }
@@ -162,6 +162,15 @@ func (a *Agent) databaseChanged(changes []ovsdb.Change) {
 	a.mu.Lock()
 	a.news.database = append(a.news.database, changes...)
 	a.news.synced = true
+	a.news.begin()
+	a.mu.Unlock()
+	poke(a.wake)
+}
+
+// portTold takes what the switch says of a port.
+func (a *Agent) portTold(w portWord) {
+	a.mu.Lock()
+	a.news.ports = append(a.news.ports, w)
 	a.news.begin()
 	a.mu.Unlock()
 	poke(a.wake)

@@ -103,6 +103,7 @@ type news struct {
 	commits  []Commit
 	database []ovsdb.Change
 	synced   bool           // the database was read
+	ports    []portWord     // of the switch itself
 	local    []state.Object // made by this host: neighbours that it found, packets that are watched
 	gone     []state.Ref
 	since    time.Time // when the first of it came
@@ -115,7 +116,7 @@ func (n *news) begin() {
 }
 
 func (n *news) empty() bool {
-	return len(n.commits) == 0 && len(n.database) == 0 && !n.synced && len(n.local) == 0 && len(n.gone) == 0
+	return len(n.commits) == 0 && len(n.database) == 0 && !n.synced && len(n.ports) == 0 && len(n.local) == 0 && len(n.gone) == 0
 }
 
 // effect is what taking news in has changed.
@@ -135,6 +136,7 @@ func (c *core) take(n news) effect {
 		t = c.mirror.update(n.database)
 		c.recall()
 	}
+	c.mirror.hear(n.ports, &t)
 	var changes []state.Change
 	for _, commit := range n.commits {
 		changes = append(changes, c.commit(commit)...)
@@ -368,7 +370,7 @@ func (c *core) locals(t touched) (set []state.Object, gone []state.Ref) {
 func (c *core) wired(put func(state.Object, state.Ref, func(state.Object) bool)) {
 	have := map[state.Ref]bool{}
 	for id, row := range c.mirror.ours(keyTunnel) {
-		tunnel := tunnelOf(id, row.number())
+		tunnel := tunnelOf(id, c.mirror.number(row))
 		if tunnel == nil {
 			continue
 		}
@@ -376,7 +378,7 @@ func (c *core) wired(put func(state.Object, state.Ref, func(state.Object) bool))
 		put(tunnel, tunnel.Ref(), func(o state.Object) bool { return *o.(*state.Tunnel) == *tunnel }) //nolint:errcheck,forcetypeassert // by its kind
 	}
 	for id, row := range c.mirror.ours(keyUplink) {
-		uplink := &state.Uplink{ID: id, OFPort: row.number()}
+		uplink := &state.Uplink{ID: id, OFPort: c.mirror.number(row)}
 		have[uplink.Ref()] = true
 		put(uplink, uplink.Ref(), func(o state.Object) bool { return *o.(*state.Uplink) == *uplink }) //nolint:errcheck,forcetypeassert // by its kind
 	}
@@ -436,7 +438,7 @@ func (c *core) plug(id string) *state.Plug {
 	p.name, p.rivals, p.error = g.Name, g.rivals, g.problem()
 	c.alarms.set(len(p.rivals) > 0, alarmRivals, id, "interface %s is the port; %s claims to be it too", p.name, strings.Join(p.rivals, ", "))
 	c.alarms.set(p.error != "", alarmInterface, id, "interface %s: %s", p.name, p.error)
-	if g.number() == 0 {
+	if g.number == 0 {
 		p.gen, p.ready, p.marked = 0, false, false
 		return nil
 	}
@@ -449,7 +451,7 @@ func (c *core) plug(id string) *state.Plug {
 		p.gen, p.ready = 0, false
 		return nil
 	}
-	return &state.Plug{ID: id, OFPort: g.number(), Zone: zone}
+	return &state.Plug{ID: id, OFPort: g.number, Zone: zone}
 }
 
 // changed notes that there may be something to tell of a port.

@@ -62,9 +62,12 @@ const (
 	keyEpoch       = "hw-epoch"     // of the bridge: when its flows were last filled anew
 )
 
-// number is the switch's number of an interface, or 0 while it has none.
+// mostPorts is the largest number of a port that is not a word of OpenFlow's, such as the bridge's own.
+const mostPorts = 65279
+
+// number is what the database says of the switch's number of an interface, or 0 while it says none.
 func (r interfaceRow) number() uint32 {
-	if r.OFPort == nil || *r.OFPort <= 0 || *r.OFPort > 65279 {
+	if r.OFPort == nil || *r.OFPort <= 0 || *r.OFPort > mostPorts {
 		return 0
 	}
 	return uint32(*r.OFPort) //nolint:gosec // in the range just checked

@@ -25,6 +25,7 @@ type switcher struct {
 	log      *slog.Logger
 	core     *core
 	packetIn func(openflow.Message) bool
+	ports    func(portWord) // the switch has said something of a port
 	metrics  *metrics
 	wake     chan struct{}      // the program has changed, or something is to be mended
 	audit    chan chan<- answer // who wants the switch read now
@@ -117,6 +118,7 @@ func (s *switcher) session(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.conn = nil
 	s.metrics.connected.Set(0)
+	s.ports(portWord{})
 	return err
 }
 
@@ -260,15 +262,8 @@ func (n *session) do(ctx context.Context, w *work) error {
 		return nil
 	}
 	began := time.Now()
-	if len(w.first) > 0 {
-		if err := n.refusals(ctx, n.conn.SendAll(ctx, w.first)); err != nil {
-			return err
-		}
-	}
-	for _, bundle := range w.bundles() {
-		if err := n.commit(ctx, bundle); err != nil {
-			return err
-		}
+	if err := n.bundles(ctx, w); err != nil {
+		return err
 	}
 	if len(w.last) > 0 {
 		if err := n.refusals(ctx, n.conn.SendAll(ctx, w.last)); err != nil {
@@ -293,11 +288,32 @@ func (n *session) do(ctx context.Context, w *work) error {
 	return nil
 }
 
-// commit has the switch do all of a bundle that it does not refuse.
-func (n *session) commit(ctx context.Context, bundle []openflow.Message) error {
+// bundles has the switch do what comes first, and the bundles.
+func (n *session) bundles(ctx context.Context, w *work) error {
+	first := w.first
+	for _, bundle := range w.bundles() {
+		if len(bundle) == 0 {
+			continue
+		}
+		if err := n.commit(ctx, first, bundle); err != nil {
+			return err
+		}
+		first = nil
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	return n.refusals(ctx, n.conn.SendAll(ctx, first))
+}
+
+// commit has the switch do all of a bundle that it does not refuse, behind what comes first.
+func (n *session) commit(ctx context.Context, first, bundle []openflow.Message) error {
 	for len(bundle) > 0 {
-		err := n.conn.Bundle(ctx, bundle)
-		if err == nil {
+		refused, err := n.conn.BundleAfter(ctx, first, bundle)
+		if err := n.refusals(ctx, refused); err != nil {
+			return err
+		}
+		if first = nil; err == nil {
 			return nil
 		}
 		if bundle, err = n.without(ctx, bundle, err); err != nil {
@@ -372,6 +388,11 @@ func (n *session) handle(_ uint32, m openflow.Message) {
 	case *openflow.MultipartReply:
 		if list, ok := m.Body.(*openflow.FlowUpdateList); ok {
 			n.seen(list.Updates)
+		}
+	case *openflow.PortStatus:
+		const added, deleted = 0, 1
+		if m.Reason == added || m.Reason == deleted {
+			n.ports(portWord{m.Port.Name, m.Port.Number, m.Reason == deleted})
 		}
 	case *openflow.RequestForward:
 		n.mu.Lock()

@@ -156,7 +156,7 @@ func newNamer(c *core) *namer {
 		n.tables[uint8(t.Table)] = t.Name
 	}
 	for id, row := range c.mirror.interfaces {
-		if number := row.number(); number != 0 && c.mirror.here(id) {
+		if number := c.mirror.number(row); number != 0 && c.mirror.here(id) {
 			n.ports[number] = row.Name
 		}
 	}

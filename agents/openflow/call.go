@@ -13,6 +13,7 @@ import (
 // waiter gets the replies to one request.
 type waiter struct {
 	m   Message
+	xid uint32
 	got chan Message // the last reply
 	err error        // set before got is sent to
 
@@ -151,7 +152,7 @@ const streamed = 4
 func (c *Conn) stream(ctx context.Context, kind PartKind, body Body, each func(raw []byte) error) error {
 	w := &waiter{got: make(chan Message, 1), m: &MultipartRequest{Multipart{Kind: kind, Body: body}},
 		parts: make(chan []byte, streamed), free: make(chan []byte, streamed+1), gone: make(chan struct{})}
-	if _, err := c.request(ctx, w); err != nil {
+	if err := c.request(ctx, w); err != nil {
 		return err
 	}
 	defer close(w.gone) // the reader drops what still comes
@@ -196,17 +197,17 @@ func (c *Conn) part(ctx context.Context, w *waiter, limit <-chan time.Time) (raw
 }
 
 // request sends the request of a waiter under an xid of its own.
-func (c *Conn) request(ctx context.Context, w *waiter) (xid uint32, err error) {
+func (c *Conn) request(ctx context.Context, w *waiter) error {
 	if err := c.lock(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	defer c.mu.Unlock()
-	xid = c.xids(1)
-	if err := c.append(xid, w.m); err != nil {
-		return 0, err
+	w.xid = c.xids(1)
+	if err := c.append(w.xid, w.m); err != nil {
+		return err
 	}
-	c.waiting[xid] = w
-	return xid, nil
+	c.waiting[w.xid] = w
+	return nil
 }
 
 func (c *Conn) giveUp(xid uint32) {
@@ -218,10 +219,14 @@ func (c *Conn) giveUp(xid uint32) {
 func (c *Conn) wait(ctx context.Context, w *waiter) (Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	xid, err := c.request(ctx, w)
-	if err != nil {
+	if err := c.request(ctx, w); err != nil {
 		return nil, err
 	}
+	return c.answer(ctx, w)
+}
+
+// answer waits for the answer to a request that was sent.
+func (c *Conn) answer(ctx context.Context, w *waiter) (m Message, err error) {
 	select {
 	case m := <-w.got:
 		return m, nil
@@ -230,7 +235,7 @@ func (c *Conn) wait(ctx context.Context, w *waiter) (Message, error) {
 	case <-c.done:
 		err = errEnded
 	}
-	c.giveUp(xid)
+	c.giveUp(w.xid)
 	select {
 	case m := <-w.got: // it came at the last moment
 		return m, nil
@@ -306,52 +311,92 @@ func (c *Conn) forget(s *span) {
 // puts the flows back before the group, finds no group, and aborts (ofproto_group_mod_revert, in every version up to 2026).
 // A FlowModify or a FlowDelete should stand before the flows that are added: it finds some of them and some not.
 func (c *Conn) Bundle(ctx context.Context, messages []Message) error {
+	_, err := c.BundleAfter(ctx, nil, messages)
+	return err
+}
+
+// BundleAfter is Bundle behind messages that cannot ride in a bundle and have no answer: the switch has done those before it commits. refused joins its refusals of
+// them, as SendAll does; they do not hinder the bundle. All but the commit is sent in one go, so that a switch that is busy with something else has to look only twice.
+func (c *Conn) BundleAfter(ctx context.Context, before, messages []Message) (refused, err error) {
 	for _, m := range messages {
 		if g, ok := m.(*GroupMod); ok && g.Command == GroupDelete {
-			return fault.Wrap(fault.BadRequest, "agents/openflow.Bundle", fmt.Errorf("%s: groups are deleted after a bundle, not in it", g))
+			return nil, fault.Wrap(fault.BadRequest, "agents/openflow.Bundle", fmt.Errorf("%s: groups are deleted after a bundle, not in it", g))
 		}
 	}
+	first, s := c.span(before), c.span(messages)
+	defer c.forget(first)
+	defer c.forget(s)
 	c.mu.Lock()
 	c.bundle++
 	id := c.bundle
 	c.mu.Unlock()
-	control := func(do BundleType) error {
-		_, err := c.Call(ctx, &BundleControl{ID: id, Type: do, Flags: bundleFlags})
-		return err
-	}
-	if err := control(BundleOpen); err != nil {
-		return undone("open", messages, err)
-	}
-	s := c.span(messages)
-	defer c.forget(s)
-	err := c.fill(ctx, id, s)
-	if err == nil {
-		err = control(BundleClose)
-	}
+	err = c.fill(ctx, id, first, s)
+	refused = c.refusals(first)
 	// A message that the switch refuses while the bundle is filled is not in it, and a commit would do the others: the answer to the close is behind all refusals.
 	if err := errors.Join(err, c.refusals(s)); err != nil {
 		_ = c.push(0, &BundleControl{ID: id, Type: BundleDiscard, Flags: bundleFlags}) // else the switch keeps it for 10 s
-		return undone("fill", messages, err)
+		return refused, undone("fill", messages, err)
 	}
-	if err := control(BundleCommit); err != nil {
-		return fmt.Errorf("commit bundle of %d messages: %w", len(messages), errors.Join(c.refusals(s), err))
+	if _, err := c.Call(ctx, &BundleControl{ID: id, Type: BundleCommit, Flags: bundleFlags}); err != nil {
+		return refused, fmt.Errorf("commit bundle of %d messages: %w", len(messages), errors.Join(c.refusals(s), err))
 	}
-	return nil
+	return refused, nil
 }
 
 // bundleFlags are those of all bundles. Open vSwitch wants the same ones in each message.
 const bundleFlags = BundleAtomic | BundleOrdered
 
-// fill sends the messages of a bundle.
-func (c *Conn) fill(ctx context.Context, id uint32, s *span) error {
+// fill sends what is to be done before a bundle, and the bundle from its open to its close, and waits for the answers.
+func (c *Conn) fill(ctx context.Context, id uint32, before, s *span) error {
+	asked, err := c.queue(ctx, id, before, s)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	for _, w := range asked {
+		if err != nil {
+			c.giveUp(w.xid)
+		} else if _, err = c.answer(ctx, w); err == nil {
+			err = w.err
+		}
+	}
+	return err
+}
+
+// queue queues what fill sends, in one piece unless there is no room for so much. asked are those of it that have an answer.
+func (c *Conn) queue(ctx context.Context, id uint32, before, s *span) (asked []*waiter, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	put := func(xid uint32, m Message) {
+		if err == nil && len(c.out.b) >= maxQueued {
+			c.mu.Unlock()
+			if err = c.lock(ctx); err != nil {
+				c.mu.Lock()
+			}
+		}
+		if err == nil {
+			err = c.append(xid, m)
+		}
+	}
+	ask := func(m Message) {
+		w := &waiter{m: m, xid: c.xids(1), got: make(chan Message, 1)}
+		if put(w.xid, m); err == nil {
+			c.waiting[w.xid] = w
+			asked = append(asked, w)
+		}
+	}
+	for i, m := range before.messages {
+		put(before.first+uint32(i), m) //nolint:gosec // not so many
+	}
+	if before.n > 0 {
+		ask(&BarrierRequest{})
+	}
+	ask(&BundleControl{ID: id, Type: BundleOpen, Flags: bundleFlags})
 	add := &BundleAdd{ID: id, Flags: bundleFlags}
 	for i, m := range s.messages {
 		add.XID, add.Message = s.first+uint32(i), m //nolint:gosec // not so many
-		if err := c.Send(ctx, add.XID, add); err != nil {
-			return err
-		}
+		put(add.XID, add)
 	}
-	return nil
+	ask(&BundleControl{ID: id, Type: BundleClose, Flags: bundleFlags})
+	return asked, err
 }
 
 // undone is the failure of a bundle that was not committed: whatever is open about it, nothing was done.

@@ -231,6 +231,34 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// What comes before a bundle is done first, and what is refused of it is told and hinders nothing; when the bundle is refused, it is done all the same.
+func TestBundleAfter(t *testing.T) {
+	t.Parallel()
+	b := newBridge(t)
+	at := func(priority uint16) of.Message {
+		return flow(of.FlowAdd, func(m *of.FlowMod) { m.Priority, m.Instructions = priority, apply(&of.Output{Port: 1}) })
+	}
+	bad := flow(of.FlowAdd, func(m *of.FlowMod) { m.Priority, m.Instructions = 7, apply(&of.Group{Group: 404}) })
+	var refusal *of.SwitchError
+	refused, err := b.BundleAfter(t.Context(), []of.Message{bad, at(1)}, []of.Message{at(2)})
+	if err != nil || !errors.As(refused, &refusal) || refusal.Message != of.Message(bad) || len(b.flows(t)) != 2 {
+		t.Errorf("got %v, refused %v, and %d flows; want two, and the first message refused", err, refused, len(b.flows(t)))
+	}
+	refused, err = b.BundleAfter(t.Context(), []of.Message{at(3)}, []of.Message{at(4), bad})
+	if refused != nil || !errors.As(err, &refusal) || refusal.Message != of.Message(bad) || len(b.flows(t)) != 3 {
+		t.Errorf("got %v, refused %v, and %d flows; want three, and the bundle refused", err, refused, len(b.flows(t)))
+	}
+	// More than is sent at once.
+	var all []of.Message
+	for i := range 20000 {
+		all = append(all, ruleFlow(i))
+	}
+	refused, err = b.BundleAfter(t.Context(), all[:10000], all[10000:])
+	if n := len(b.flows(t)); err != nil || refused != nil || n != 3+len(all) {
+		t.Errorf("got %v, refused %v, and %d flows, want %d", err, refused, n, 3+len(all))
+	}
+}
+
 // A bundle with one message that the switch refuses changes nothing, and says which message it was.
 func TestBundleIsAllOrNothing(t *testing.T) {
 	t.Parallel()
