@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/apps"
 	"github.com/headwater-cloud/headwater/agents/ovsdb"
+	"github.com/headwater-cloud/headwater/agents/seclog"
 	"github.com/headwater-cloud/headwater/agents/state"
 	"github.com/headwater-cloud/headwater/sites/fault"
 )
@@ -34,6 +36,8 @@ type Parts struct {
 	Metrics  prometheus.Registerer
 	Reporter Reporter
 	Now      func() time.Time
+	// Stderr is where records of security group logs go that are to go to no file.
+	Stderr io.Writer
 }
 
 // Agent is the agent of a host.
@@ -48,6 +52,7 @@ type Agent struct {
 	writer   *writer
 	switcher *switcher
 	apps     *apps.Apps
+	seclog   *seclog.Logger
 	liveness *liveness // nil: no pool
 	wake     chan struct{}
 	report   chan struct{}
@@ -83,6 +88,11 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	}
 	a.writer = &writer{cfg: cfg, log: with.Log, core: a.core, db: a.db, wake: make(chan struct{}, 1)}
 	a.apps, err = apps.New(apps.Config{Host: cfg.Host, Store: a.core.store, Send: a.send, Learned: a.learned, Metadata: cfg.Metadata, Log: with.Log,
+		Registerer: with.Metrics, Now: with.Now})
+	if err != nil {
+		return nil, err
+	}
+	a.seclog, err = seclog.New(cfg.SecurityLog, seclog.Parts{Host: cfg.Host, Store: a.core.store, RuleOf: a.core.ruleOf, Stderr: with.Stderr, Log: with.Log,
 		Registerer: with.Metrics, Now: with.Now})
 	if err != nil {
 		return nil, err
@@ -214,6 +224,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.guard(ctx) })
 	g.Go(func() error { return a.apps.Run(ctx) })
+	g.Go(func() error { return a.seclog.Run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		a.mu.Lock()

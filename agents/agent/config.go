@@ -14,6 +14,7 @@ import (
 	"github.com/headwater-cloud/headwater/agents/apps"
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/members"
+	"github.com/headwater-cloud/headwater/agents/seclog"
 )
 
 // Config says which host this is and where its Open vSwitch is.
@@ -46,6 +47,11 @@ type Config struct {
 	// Names has the agent answer guests' DNS questions for names of ports, on networks that have a domain. All their questions pass by it then, and none is answered while
 	// it is not there.
 	Names bool
+	// SecurityLog says where records of security group logs go.
+	SecurityLog seclog.Config
+	// LogRate is how many of them a second there may be of each set of security groups that local ports have, of what is accepted and as many of what is dropped, and
+	// LogBurst how many at once; LogRate 0: there are no logs.
+	LogRate, LogBurst uint32
 	// AuditInterval is how often all of the switch is compared with what it should be, beside being told of each change; 0: never.
 	AuditInterval time.Duration
 	// Metadata is the site's metadata service; without an upstream guests get no metadata.
@@ -64,7 +70,7 @@ func Default() Config {
 	return Config{
 		Bridge: "br-int", DatapathType: "system", OVSDB: "unix:/var/run/openvswitch/db.sock",
 		RunDir: "/run/headwater-agent", StateDir: "/var/lib/headwater-agent",
-		PuntRate: 100, OpRate: 100, NameRate: 500, AuditInterval: time.Hour,
+		PuntRate: 100, OpRate: 100, NameRate: 500, SecurityLog: seclog.Default(), LogRate: 100, LogBurst: 25, AuditInterval: time.Hour,
 	}
 }
 
@@ -88,6 +94,7 @@ func (c Config) Validate() error {
 	want(c.RunDir != "", "no run directory")
 	want(len(c.ControlSocket()) <= 107, "run directory %s: the path of a socket in it is longer than 107 bytes", c.RunDir)
 	want(c.StateDir != "", "no state directory")
+	want(c.LogRate == 0 || c.LogBurst > 0, "security log: %d a second, and none at once", c.LogRate)
 	want(c.AuditInterval >= 0, "audit interval %s", c.AuditInterval)
 	seen := map[string]string{}
 	for _, network := range slices.Sorted(maps.Keys(c.BridgeMappings)) {
@@ -97,12 +104,12 @@ func (c Config) Validate() error {
 		want(seen[bridge] == "", "physical networks %s and %s: both are mapped to bridge %s", seen[bridge], network, bridge)
 		seen[bridge] = network
 	}
-	return errors.Join(append(errs, c.Metadata.Validate())...)
+	return errors.Join(append(errs, c.Metadata.Validate(), c.SecurityLog.Validate())...)
 }
 
 // compiled is what the compiler must know of it.
 func (c Config) compiled() flows.Config {
-	return flows.Config{Host: c.Host, PuntRate: c.PuntRate, OpRate: c.OpRate, NameRate: c.NameRate, Names: c.Names}
+	return flows.Config{Host: c.Host, PuntRate: c.PuntRate, OpRate: c.OpRate, NameRate: c.NameRate, Names: c.Names, LogRate: c.LogRate, LogBurst: c.LogBurst}
 }
 
 // ControlSocket is the path of the agent's own socket.

@@ -18,6 +18,7 @@ const countEvery = 10 * time.Second
 func (a *Agent) count(ctx context.Context) error {
 	ticker := time.NewTicker(countEvery)
 	defer ticker.Stop()
+	metered := map[uint32]uint64{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,6 +32,9 @@ func (a *Agent) count(ctx context.Context) error {
 		drops, err := a.readDrops(ctx, conn)
 		if err != nil {
 			continue // the connection has ended: the next one counts
+		}
+		if metered, err = a.readMetered(ctx, conn, metered); err != nil {
+			continue
 		}
 		a.core.mu.Lock()
 		a.core.drops = drops

@@ -68,9 +68,15 @@ func (a *Agent) watch(ctx context.Context, request uint64, slot uint8, r *api.Tr
 
 // packetIn takes what flows send to the agent. It does not wait.
 func (a *Agent) packetIn(m openflow.Message) bool {
-	if p, ok := m.(*openflow.PacketIn2); ok && len(p.UserData) > 0 && flows.Op(p.UserData[0]) == flows.OpTrace {
-		a.lifted(p)
-		return true
+	if p, ok := m.(*openflow.PacketIn2); ok && len(p.UserData) > 0 {
+		switch flows.Op(p.UserData[0]) {
+		case flows.OpTrace:
+			a.lifted(p)
+			return true
+		case flows.OpLog:
+			a.seclog.Handle(p)
+			return true
+		}
 	}
 	return a.apps.Handle(m)
 }

@@ -23,6 +23,8 @@ type Running struct {
 	OpRate   uint32      `json:"op_rate"`
 	NameRate uint32      `json:"name_rate"`
 	Names    bool        `json:"names"`
+	LogRate  uint32      `json:"log_rate"`
+	LogBurst uint32      `json:"log_burst"`
 	Objects  []RawObject `json:"objects"`
 }
 
@@ -35,7 +37,7 @@ type RawObject struct {
 // runningView tells all that the program is made of.
 func (a *Agent) runningView(*http.Request) (any, error) {
 	out := Running{Host: a.cfg.Host, Bridge: a.cfg.Bridge, Socket: filepath.Join(a.cfg.ovsRunDir(), a.cfg.Bridge+".mgmt"), PuntRate: a.cfg.PuntRate,
-		OpRate: a.cfg.OpRate, NameRate: a.cfg.NameRate, Names: a.cfg.Names}
+		OpRate: a.cfg.OpRate, NameRate: a.cfg.NameRate, Names: a.cfg.Names, LogRate: a.cfg.LogRate, LogBurst: a.cfg.LogBurst}
 	var err error
 	a.core.store.Read(func(v *state.View) {
 		for _, k := range allKinds() {
@@ -57,7 +59,7 @@ func (o RawObject) read() (state.Object, error) {
 		func() state.Object { return &state.Host{} }, func() state.Object { return &state.Network{} }, func() state.Object { return &state.Subnet{} },
 		func() state.Object { return &state.Port{} }, func() state.Object { return &state.Router{} }, func() state.Object { return &state.FloatingIP{} },
 		func() state.Object { return &state.SecurityGroup{} }, func() state.Object { return &state.AddressSet{} }, func() state.Object { return &state.SnatAddress{} },
-		func() state.Object { return &state.Neighbor{} }, func() state.Object { return &state.Plug{} }, func() state.Object { return &state.Uplink{} },
+		func() state.Object { return &state.Neighbor{} }, func() state.Object { return &state.SecurityLog{} }, func() state.Object { return &state.Plug{} }, func() state.Object { return &state.Uplink{} },
 		func() state.Object { return &state.Tunnel{} }, func() state.Object { return &state.Zone{} }, func() state.Object { return &state.Tap{} }, func() state.Object { return &state.Down{} },
 	} {
 		if out := make(); out.Ref().Kind.String() == o.Kind {
@@ -69,7 +71,8 @@ func (o RawObject) read() (state.Object, error) {
 
 // Upgrade says what this program would change in the switch of a running agent, which may be of another version, if it took its place. It changes nothing.
 func Upgrade(ctx context.Context, r Running) (*Difference, error) {
-	c := newCore(Config{Host: r.Host, Bridge: r.Bridge, PuntRate: r.PuntRate, OpRate: r.OpRate, NameRate: r.NameRate, Names: r.Names}, nil)
+	c := newCore(Config{Host: r.Host, Bridge: r.Bridge, PuntRate: r.PuntRate, OpRate: r.OpRate, NameRate: r.NameRate, Names: r.Names,
+		LogRate: r.LogRate, LogBurst: r.LogBurst}, nil)
 	var objects []state.Object
 	for _, raw := range r.Objects {
 		o, err := raw.read()

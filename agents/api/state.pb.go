@@ -49,6 +49,7 @@ const (
 	Kind_ADDRESS_SET      Kind = 8
 	Kind_SNAT_ADDRESS     Kind = 9
 	Kind_NEIGHBOR         Kind = 10
+	Kind_SECURITY_LOG     Kind = 11
 )
 
 // Enum value maps for Kind.
@@ -65,6 +66,7 @@ var (
 		8:  "ADDRESS_SET",
 		9:  "SNAT_ADDRESS",
 		10: "NEIGHBOR",
+		11: "SECURITY_LOG",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -78,6 +80,7 @@ var (
 		"ADDRESS_SET":      8,
 		"SNAT_ADDRESS":     9,
 		"NEIGHBOR":         10,
+		"SECURITY_LOG":     11,
 	}
 )
 
@@ -445,6 +448,55 @@ func (SecurityRule_Family) EnumDescriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{21, 1}
 }
 
+type SecurityLog_Event int32
+
+const (
+	SecurityLog_ALL    SecurityLog_Event = 0
+	SecurityLog_ACCEPT SecurityLog_Event = 1 // connections that begin; of a stateless group, packets
+	SecurityLog_DROP   SecurityLog_Event = 2 // packets
+)
+
+// Enum value maps for SecurityLog_Event.
+var (
+	SecurityLog_Event_name = map[int32]string{
+		0: "ALL",
+		1: "ACCEPT",
+		2: "DROP",
+	}
+	SecurityLog_Event_value = map[string]int32{
+		"ALL":    0,
+		"ACCEPT": 1,
+		"DROP":   2,
+	}
+)
+
+func (x SecurityLog_Event) Enum() *SecurityLog_Event {
+	p := new(SecurityLog_Event)
+	*p = x
+	return p
+}
+
+func (x SecurityLog_Event) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SecurityLog_Event) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[8].Descriptor()
+}
+
+func (SecurityLog_Event) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[8]
+}
+
+func (x SecurityLog_Event) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SecurityLog_Event.Descriptor instead.
+func (SecurityLog_Event) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{24, 0}
+}
+
 // Object is one object of the desired state.
 type Object struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -460,6 +512,7 @@ type Object struct {
 	//	*Object_AddressSet
 	//	*Object_SnatAddress
 	//	*Object_Neighbor
+	//	*Object_SecurityLog
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -592,6 +645,15 @@ func (x *Object) GetNeighbor() *Neighbor {
 	return nil
 }
 
+func (x *Object) GetSecurityLog() *SecurityLog {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_SecurityLog); ok {
+			return x.SecurityLog
+		}
+	}
+	return nil
+}
+
 type isObject_Kind interface {
 	isObject_Kind()
 }
@@ -636,6 +698,10 @@ type Object_Neighbor struct {
 	Neighbor *Neighbor `protobuf:"bytes,10,opt,name=neighbor,proto3,oneof"`
 }
 
+type Object_SecurityLog struct {
+	SecurityLog *SecurityLog `protobuf:"bytes,11,opt,name=security_log,json=securityLog,proto3,oneof"`
+}
+
 func (*Object_Host) isObject_Kind() {}
 
 func (*Object_Network) isObject_Kind() {}
@@ -655,6 +721,8 @@ func (*Object_AddressSet) isObject_Kind() {}
 func (*Object_SnatAddress) isObject_Kind() {}
 
 func (*Object_Neighbor) isObject_Kind() {}
+
+func (*Object_SecurityLog) isObject_Kind() {}
 
 // Ref names an object.
 type Ref struct {
@@ -722,6 +790,7 @@ type State struct {
 	AddressSets    []*AddressSet          `protobuf:"bytes,8,rep,name=address_sets,json=addressSets,proto3" json:"address_sets,omitempty"`
 	SnatAddresses  []*SnatAddress         `protobuf:"bytes,9,rep,name=snat_addresses,json=snatAddresses,proto3" json:"snat_addresses,omitempty"`
 	Neighbors      []*Neighbor            `protobuf:"bytes,10,rep,name=neighbors,proto3" json:"neighbors,omitempty"`
+	SecurityLogs   []*SecurityLog         `protobuf:"bytes,11,rep,name=security_logs,json=securityLogs,proto3" json:"security_logs,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -822,6 +891,13 @@ func (x *State) GetSnatAddresses() []*SnatAddress {
 func (x *State) GetNeighbors() []*Neighbor {
 	if x != nil {
 		return x.Neighbors
+	}
+	return nil
+}
+
+func (x *State) GetSecurityLogs() []*SecurityLog {
+	if x != nil {
+		return x.SecurityLogs
 	}
 	return nil
 }
@@ -2625,11 +2701,89 @@ func (x *Neighbor) GetLease() string {
 	return ""
 }
 
+// SecurityLog asks for a record of each connection that security groups let begin, or of each packet that they drop: an enabled log of Neutron's, with the
+// resource type security_group. What is absent does not narrow it; both absent: all ports of the project.
+type SecurityLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Project       string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	SecurityGroup string                 `protobuf:"bytes,3,opt,name=security_group,json=securityGroup,proto3" json:"security_group,omitempty"` // ports that have the group, whichever of their groups decides
+	Port          string                 `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`                                        // this port; with security_group as well, as long as it has the group
+	Event         SecurityLog_Event      `protobuf:"varint,5,opt,name=event,proto3,enum=headwater.agent.v1.SecurityLog_Event" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecurityLog) Reset() {
+	*x = SecurityLog{}
+	mi := &file_state_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecurityLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecurityLog) ProtoMessage() {}
+
+func (x *SecurityLog) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecurityLog.ProtoReflect.Descriptor instead.
+func (*SecurityLog) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SecurityLog) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SecurityLog) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SecurityLog) GetSecurityGroup() string {
+	if x != nil {
+		return x.SecurityGroup
+	}
+	return ""
+}
+
+func (x *SecurityLog) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *SecurityLog) GetEvent() SecurityLog_Event {
+	if x != nil {
+		return x.Event
+	}
+	return SecurityLog_ALL
+}
+
 var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x12headwater.agent.v1\"\xe9\x04\n" +
+	"\vstate.proto\x12\x12headwater.agent.v1\"\xaf\x05\n" +
 	"\x06Object\x12.\n" +
 	"\x04host\x18\x01 \x01(\v2\x18.headwater.agent.v1.HostH\x00R\x04host\x127\n" +
 	"\anetwork\x18\x02 \x01(\v2\x1b.headwater.agent.v1.NetworkH\x00R\anetwork\x124\n" +
@@ -2643,11 +2797,12 @@ const file_state_proto_rawDesc = "" +
 	"addressSet\x12D\n" +
 	"\fsnat_address\x18\t \x01(\v2\x1f.headwater.agent.v1.SnatAddressH\x00R\vsnatAddress\x12:\n" +
 	"\bneighbor\x18\n" +
-	" \x01(\v2\x1c.headwater.agent.v1.NeighborH\x00R\bneighborB\x06\n" +
+	" \x01(\v2\x1c.headwater.agent.v1.NeighborH\x00R\bneighbor\x12D\n" +
+	"\fsecurity_log\x18\v \x01(\v2\x1f.headwater.agent.v1.SecurityLogH\x00R\vsecurityLogB\x06\n" +
 	"\x04kind\"C\n" +
 	"\x03Ref\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.headwater.agent.v1.KindR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xe2\x04\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xa8\x05\n" +
 	"\x05State\x12.\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x18.headwater.agent.v1.HostR\x05hosts\x127\n" +
 	"\bnetworks\x18\x02 \x03(\v2\x1b.headwater.agent.v1.NetworkR\bnetworks\x124\n" +
@@ -2659,7 +2814,8 @@ const file_state_proto_rawDesc = "" +
 	"\faddress_sets\x18\b \x03(\v2\x1e.headwater.agent.v1.AddressSetR\vaddressSets\x12F\n" +
 	"\x0esnat_addresses\x18\t \x03(\v2\x1f.headwater.agent.v1.SnatAddressR\rsnatAddresses\x12:\n" +
 	"\tneighbors\x18\n" +
-	" \x03(\v2\x1c.headwater.agent.v1.NeighborR\tneighbors\"\x96\x01\n" +
+	" \x03(\v2\x1c.headwater.agent.v1.NeighborR\tneighbors\x12D\n" +
+	"\rsecurity_logs\x18\v \x03(\v2\x1f.headwater.agent.v1.SecurityLogR\fsecurityLogs\"\x96\x01\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\rR\x03key\x12\x12\n" +
@@ -2846,7 +3002,18 @@ const file_state_proto_rawDesc = "" +
 	"\x04port\x18\x05 \x01(\tR\x04port\x12\x12\n" +
 	"\x04host\x18\x06 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05lease\x18\b \x01(\tR\x05lease*\xab\x01\n" +
+	"\x05lease\x18\b \x01(\tR\x05lease\"\xd7\x01\n" +
+	"\vSecurityLog\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aproject\x18\x02 \x01(\tR\aproject\x12%\n" +
+	"\x0esecurity_group\x18\x03 \x01(\tR\rsecurityGroup\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\tR\x04port\x12;\n" +
+	"\x05event\x18\x05 \x01(\x0e2%.headwater.agent.v1.SecurityLog.EventR\x05event\"&\n" +
+	"\x05Event\x12\a\n" +
+	"\x03ALL\x10\x00\x12\n" +
+	"\n" +
+	"\x06ACCEPT\x10\x01\x12\b\n" +
+	"\x04DROP\x10\x02*\xbd\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04HOST\x10\x01\x12\v\n" +
@@ -2861,7 +3028,8 @@ const file_state_proto_rawDesc = "" +
 	"\vADDRESS_SET\x10\b\x12\x10\n" +
 	"\fSNAT_ADDRESS\x10\t\x12\f\n" +
 	"\bNEIGHBOR\x10\n" +
-	"*&\n" +
+	"\x12\x10\n" +
+	"\fSECURITY_LOG\x10\v*&\n" +
 	"\rEncapsulation\x12\t\n" +
 	"\x05VXLAN\x10\x00\x12\n" +
 	"\n" +
@@ -2884,8 +3052,8 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_state_proto_goTypes = []any{
 	(Kind)(0),                   // 0: headwater.agent.v1.Kind
 	(Encapsulation)(0),          // 1: headwater.agent.v1.Encapsulation
@@ -2895,77 +3063,82 @@ var file_state_proto_goTypes = []any{
 	(Port_Role)(0),              // 5: headwater.agent.v1.Port.Role
 	(SecurityRule_Direction)(0), // 6: headwater.agent.v1.SecurityRule.Direction
 	(SecurityRule_Family)(0),    // 7: headwater.agent.v1.SecurityRule.Family
-	(*Object)(nil),              // 8: headwater.agent.v1.Object
-	(*Ref)(nil),                 // 9: headwater.agent.v1.Ref
-	(*State)(nil),               // 10: headwater.agent.v1.State
-	(*Host)(nil),                // 11: headwater.agent.v1.Host
-	(*TunnelEnd)(nil),           // 12: headwater.agent.v1.TunnelEnd
-	(*Network)(nil),             // 13: headwater.agent.v1.Network
-	(*Segment)(nil),             // 14: headwater.agent.v1.Segment
-	(*Subnet)(nil),              // 15: headwater.agent.v1.Subnet
-	(*Route)(nil),               // 16: headwater.agent.v1.Route
-	(*Port)(nil),                // 17: headwater.agent.v1.Port
-	(*FixedIP)(nil),             // 18: headwater.agent.v1.FixedIP
-	(*AddressPair)(nil),         // 19: headwater.agent.v1.AddressPair
-	(*QoS)(nil),                 // 20: headwater.agent.v1.QoS
-	(*DHCPOption)(nil),          // 21: headwater.agent.v1.DHCPOption
-	(*Router)(nil),              // 22: headwater.agent.v1.Router
-	(*RouterInterface)(nil),     // 23: headwater.agent.v1.RouterInterface
-	(*StaticRoute)(nil),         // 24: headwater.agent.v1.StaticRoute
-	(*Gateway)(nil),             // 25: headwater.agent.v1.Gateway
-	(*SnatAddress)(nil),         // 26: headwater.agent.v1.SnatAddress
-	(*FloatingIP)(nil),          // 27: headwater.agent.v1.FloatingIP
-	(*SecurityGroup)(nil),       // 28: headwater.agent.v1.SecurityGroup
-	(*SecurityRule)(nil),        // 29: headwater.agent.v1.SecurityRule
-	(*AddressSet)(nil),          // 30: headwater.agent.v1.AddressSet
-	(*Neighbor)(nil),            // 31: headwater.agent.v1.Neighbor
+	(SecurityLog_Event)(0),      // 8: headwater.agent.v1.SecurityLog.Event
+	(*Object)(nil),              // 9: headwater.agent.v1.Object
+	(*Ref)(nil),                 // 10: headwater.agent.v1.Ref
+	(*State)(nil),               // 11: headwater.agent.v1.State
+	(*Host)(nil),                // 12: headwater.agent.v1.Host
+	(*TunnelEnd)(nil),           // 13: headwater.agent.v1.TunnelEnd
+	(*Network)(nil),             // 14: headwater.agent.v1.Network
+	(*Segment)(nil),             // 15: headwater.agent.v1.Segment
+	(*Subnet)(nil),              // 16: headwater.agent.v1.Subnet
+	(*Route)(nil),               // 17: headwater.agent.v1.Route
+	(*Port)(nil),                // 18: headwater.agent.v1.Port
+	(*FixedIP)(nil),             // 19: headwater.agent.v1.FixedIP
+	(*AddressPair)(nil),         // 20: headwater.agent.v1.AddressPair
+	(*QoS)(nil),                 // 21: headwater.agent.v1.QoS
+	(*DHCPOption)(nil),          // 22: headwater.agent.v1.DHCPOption
+	(*Router)(nil),              // 23: headwater.agent.v1.Router
+	(*RouterInterface)(nil),     // 24: headwater.agent.v1.RouterInterface
+	(*StaticRoute)(nil),         // 25: headwater.agent.v1.StaticRoute
+	(*Gateway)(nil),             // 26: headwater.agent.v1.Gateway
+	(*SnatAddress)(nil),         // 27: headwater.agent.v1.SnatAddress
+	(*FloatingIP)(nil),          // 28: headwater.agent.v1.FloatingIP
+	(*SecurityGroup)(nil),       // 29: headwater.agent.v1.SecurityGroup
+	(*SecurityRule)(nil),        // 30: headwater.agent.v1.SecurityRule
+	(*AddressSet)(nil),          // 31: headwater.agent.v1.AddressSet
+	(*Neighbor)(nil),            // 32: headwater.agent.v1.Neighbor
+	(*SecurityLog)(nil),         // 33: headwater.agent.v1.SecurityLog
 }
 var file_state_proto_depIdxs = []int32{
-	11, // 0: headwater.agent.v1.Object.host:type_name -> headwater.agent.v1.Host
-	13, // 1: headwater.agent.v1.Object.network:type_name -> headwater.agent.v1.Network
-	15, // 2: headwater.agent.v1.Object.subnet:type_name -> headwater.agent.v1.Subnet
-	17, // 3: headwater.agent.v1.Object.port:type_name -> headwater.agent.v1.Port
-	22, // 4: headwater.agent.v1.Object.router:type_name -> headwater.agent.v1.Router
-	27, // 5: headwater.agent.v1.Object.floating_ip:type_name -> headwater.agent.v1.FloatingIP
-	28, // 6: headwater.agent.v1.Object.security_group:type_name -> headwater.agent.v1.SecurityGroup
-	30, // 7: headwater.agent.v1.Object.address_set:type_name -> headwater.agent.v1.AddressSet
-	26, // 8: headwater.agent.v1.Object.snat_address:type_name -> headwater.agent.v1.SnatAddress
-	31, // 9: headwater.agent.v1.Object.neighbor:type_name -> headwater.agent.v1.Neighbor
-	0,  // 10: headwater.agent.v1.Ref.kind:type_name -> headwater.agent.v1.Kind
-	11, // 11: headwater.agent.v1.State.hosts:type_name -> headwater.agent.v1.Host
-	13, // 12: headwater.agent.v1.State.networks:type_name -> headwater.agent.v1.Network
-	15, // 13: headwater.agent.v1.State.subnets:type_name -> headwater.agent.v1.Subnet
-	17, // 14: headwater.agent.v1.State.ports:type_name -> headwater.agent.v1.Port
-	22, // 15: headwater.agent.v1.State.routers:type_name -> headwater.agent.v1.Router
-	27, // 16: headwater.agent.v1.State.floating_ips:type_name -> headwater.agent.v1.FloatingIP
-	28, // 17: headwater.agent.v1.State.security_groups:type_name -> headwater.agent.v1.SecurityGroup
-	30, // 18: headwater.agent.v1.State.address_sets:type_name -> headwater.agent.v1.AddressSet
-	26, // 19: headwater.agent.v1.State.snat_addresses:type_name -> headwater.agent.v1.SnatAddress
-	31, // 20: headwater.agent.v1.State.neighbors:type_name -> headwater.agent.v1.Neighbor
-	12, // 21: headwater.agent.v1.Host.tunnel_ends:type_name -> headwater.agent.v1.TunnelEnd
-	1,  // 22: headwater.agent.v1.TunnelEnd.encapsulation:type_name -> headwater.agent.v1.Encapsulation
-	14, // 23: headwater.agent.v1.Network.segment:type_name -> headwater.agent.v1.Segment
-	3,  // 24: headwater.agent.v1.Segment.kind:type_name -> headwater.agent.v1.Segment.Kind
-	16, // 25: headwater.agent.v1.Subnet.host_routes:type_name -> headwater.agent.v1.Route
-	4,  // 26: headwater.agent.v1.Subnet.ra_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
-	4,  // 27: headwater.agent.v1.Subnet.address_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
-	18, // 28: headwater.agent.v1.Port.fixed_ips:type_name -> headwater.agent.v1.FixedIP
-	19, // 29: headwater.agent.v1.Port.allowed_pairs:type_name -> headwater.agent.v1.AddressPair
-	5,  // 30: headwater.agent.v1.Port.role:type_name -> headwater.agent.v1.Port.Role
-	20, // 31: headwater.agent.v1.Port.qos:type_name -> headwater.agent.v1.QoS
-	21, // 32: headwater.agent.v1.Port.dhcp_options:type_name -> headwater.agent.v1.DHCPOption
-	23, // 33: headwater.agent.v1.Router.interfaces:type_name -> headwater.agent.v1.RouterInterface
-	24, // 34: headwater.agent.v1.Router.routes:type_name -> headwater.agent.v1.StaticRoute
-	25, // 35: headwater.agent.v1.Router.gateway:type_name -> headwater.agent.v1.Gateway
-	2,  // 36: headwater.agent.v1.Gateway.snat:type_name -> headwater.agent.v1.SnatMode
-	29, // 37: headwater.agent.v1.SecurityGroup.rules:type_name -> headwater.agent.v1.SecurityRule
-	6,  // 38: headwater.agent.v1.SecurityRule.direction:type_name -> headwater.agent.v1.SecurityRule.Direction
-	7,  // 39: headwater.agent.v1.SecurityRule.family:type_name -> headwater.agent.v1.SecurityRule.Family
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	12, // 0: headwater.agent.v1.Object.host:type_name -> headwater.agent.v1.Host
+	14, // 1: headwater.agent.v1.Object.network:type_name -> headwater.agent.v1.Network
+	16, // 2: headwater.agent.v1.Object.subnet:type_name -> headwater.agent.v1.Subnet
+	18, // 3: headwater.agent.v1.Object.port:type_name -> headwater.agent.v1.Port
+	23, // 4: headwater.agent.v1.Object.router:type_name -> headwater.agent.v1.Router
+	28, // 5: headwater.agent.v1.Object.floating_ip:type_name -> headwater.agent.v1.FloatingIP
+	29, // 6: headwater.agent.v1.Object.security_group:type_name -> headwater.agent.v1.SecurityGroup
+	31, // 7: headwater.agent.v1.Object.address_set:type_name -> headwater.agent.v1.AddressSet
+	27, // 8: headwater.agent.v1.Object.snat_address:type_name -> headwater.agent.v1.SnatAddress
+	32, // 9: headwater.agent.v1.Object.neighbor:type_name -> headwater.agent.v1.Neighbor
+	33, // 10: headwater.agent.v1.Object.security_log:type_name -> headwater.agent.v1.SecurityLog
+	0,  // 11: headwater.agent.v1.Ref.kind:type_name -> headwater.agent.v1.Kind
+	12, // 12: headwater.agent.v1.State.hosts:type_name -> headwater.agent.v1.Host
+	14, // 13: headwater.agent.v1.State.networks:type_name -> headwater.agent.v1.Network
+	16, // 14: headwater.agent.v1.State.subnets:type_name -> headwater.agent.v1.Subnet
+	18, // 15: headwater.agent.v1.State.ports:type_name -> headwater.agent.v1.Port
+	23, // 16: headwater.agent.v1.State.routers:type_name -> headwater.agent.v1.Router
+	28, // 17: headwater.agent.v1.State.floating_ips:type_name -> headwater.agent.v1.FloatingIP
+	29, // 18: headwater.agent.v1.State.security_groups:type_name -> headwater.agent.v1.SecurityGroup
+	31, // 19: headwater.agent.v1.State.address_sets:type_name -> headwater.agent.v1.AddressSet
+	27, // 20: headwater.agent.v1.State.snat_addresses:type_name -> headwater.agent.v1.SnatAddress
+	32, // 21: headwater.agent.v1.State.neighbors:type_name -> headwater.agent.v1.Neighbor
+	33, // 22: headwater.agent.v1.State.security_logs:type_name -> headwater.agent.v1.SecurityLog
+	13, // 23: headwater.agent.v1.Host.tunnel_ends:type_name -> headwater.agent.v1.TunnelEnd
+	1,  // 24: headwater.agent.v1.TunnelEnd.encapsulation:type_name -> headwater.agent.v1.Encapsulation
+	15, // 25: headwater.agent.v1.Network.segment:type_name -> headwater.agent.v1.Segment
+	3,  // 26: headwater.agent.v1.Segment.kind:type_name -> headwater.agent.v1.Segment.Kind
+	17, // 27: headwater.agent.v1.Subnet.host_routes:type_name -> headwater.agent.v1.Route
+	4,  // 28: headwater.agent.v1.Subnet.ra_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
+	4,  // 29: headwater.agent.v1.Subnet.address_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
+	19, // 30: headwater.agent.v1.Port.fixed_ips:type_name -> headwater.agent.v1.FixedIP
+	20, // 31: headwater.agent.v1.Port.allowed_pairs:type_name -> headwater.agent.v1.AddressPair
+	5,  // 32: headwater.agent.v1.Port.role:type_name -> headwater.agent.v1.Port.Role
+	21, // 33: headwater.agent.v1.Port.qos:type_name -> headwater.agent.v1.QoS
+	22, // 34: headwater.agent.v1.Port.dhcp_options:type_name -> headwater.agent.v1.DHCPOption
+	24, // 35: headwater.agent.v1.Router.interfaces:type_name -> headwater.agent.v1.RouterInterface
+	25, // 36: headwater.agent.v1.Router.routes:type_name -> headwater.agent.v1.StaticRoute
+	26, // 37: headwater.agent.v1.Router.gateway:type_name -> headwater.agent.v1.Gateway
+	2,  // 38: headwater.agent.v1.Gateway.snat:type_name -> headwater.agent.v1.SnatMode
+	30, // 39: headwater.agent.v1.SecurityGroup.rules:type_name -> headwater.agent.v1.SecurityRule
+	6,  // 40: headwater.agent.v1.SecurityRule.direction:type_name -> headwater.agent.v1.SecurityRule.Direction
+	7,  // 41: headwater.agent.v1.SecurityRule.family:type_name -> headwater.agent.v1.SecurityRule.Family
+	8,  // 42: headwater.agent.v1.SecurityLog.event:type_name -> headwater.agent.v1.SecurityLog.Event
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -2984,14 +3157,15 @@ func file_state_proto_init() {
 		(*Object_AddressSet)(nil),
 		(*Object_SnatAddress)(nil),
 		(*Object_Neighbor)(nil),
+		(*Object_SecurityLog)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   24,
+			NumEnums:      9,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

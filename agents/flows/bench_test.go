@@ -74,7 +74,7 @@ type bare struct {
 }
 
 func newBare(objects ...state.Object) (*bare, *Delta) {
-	b := &bare{New(Config{Host: labHost, PuntRate: 100}), state.NewStore()}
+	b := &bare{New(Config{Host: labHost, PuntRate: 100, LogRate: 100, LogBurst: 25}), state.NewStore()}
 	return b, b.set(objects...)
 }
 

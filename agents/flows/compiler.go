@@ -116,6 +116,8 @@ type Config struct {
 	// Names has the agent see the questions of guests, put to whichever DNS server, on networks that have a domain: it answers those for names of
 	// ports. The others wait for it, and while there is no agent none is answered.
 	Names bool
+	// LogRate is how many records of a security group log the agent is sent in a second of the ports with one set of groups, LogBurst how many at once; LogRate 0: there are no logs.
+	LogRate, LogBurst uint32
 }
 
 // New returns the compiler of a host. Its program is that of a host without ports, which Update with no changes returns.

@@ -23,6 +23,8 @@ type side struct {
 	label   int              // its first bit in ct_label
 	blocked int              // the bit of ct_mark that says that no rule of this side allows the connection any more
 	answers int              // the same bit of the side on which the connection began whose answers go this way
+	port    openflow.FieldID // the register with the key of the port at hand
+	logged  int              // the flag of what a log has seen
 	words   string           // begins the reasons for drops
 	plain   []uint8          // types of ICMPv6 without which IPv6 does not work: they go on
 	dhcp    [2][2]uint64     // UDP ports, from and to, of DHCPv4 and DHCPv6: they go on
@@ -31,7 +33,7 @@ type side struct {
 func outSide() side {
 	return side{
 		TOutTrack, TOutState, TOutRules, TOutCommit, TRouterMAC,
-		ROutRule, LabelOut, MarkOutBlocked, MarkInBlocked, "out-",
+		ROutRule, LabelOut, MarkOutBlocked, MarkInBlocked, RSource, FlagLogOut, "out-",
 		[]uint8{130, 131, 132, 133, 135, 136, 143}, [2][2]uint64{{68, 67}, {546, 547}},
 	}
 }
@@ -39,7 +41,7 @@ func outSide() side {
 func inSide() side {
 	return side{
 		TInTrack, TInState, TInRules, TInCommit, TDestPPS,
-		RInRule, LabelIn, MarkInBlocked, MarkOutBlocked, "in-",
+		RInRule, LabelIn, MarkInBlocked, MarkOutBlocked, RDest, FlagLogIn, "in-",
 		[]uint8{130, 131, 132, 134, 135, 136}, [2][2]uint64{{67, 68}, {547, 546}},
 	}
 }
@@ -168,6 +170,7 @@ func (x *emitter) groupsOf(port *state.Port) uint32 {
 func compileFence(x *emitter, id string) {
 	if port := get[*state.Port](x, id); port != nil {
 		x.need(ruleGroups, setOf(port))
+		logPort(x, port)
 	}
 }
 
@@ -262,6 +265,7 @@ func compileGroups(x *emitter, id string) {
 			}
 			stateful = stateful || !group.Stateless
 			x.need(ruleGroup, g)
+			logGroup(x, g, id)
 			for _, j := range conjunctionsOf(group) {
 				has := match().Num(RGroups, uint64(number))
 				if !j.stateless {

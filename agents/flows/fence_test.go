@@ -428,7 +428,8 @@ func TestGroupsDecideAsTheyShould(t *testing.T) {
 			s.ID, s.Set = fmt.Sprint("part", i), fmt.Sprint("a", i%3)
 			objects = append(objects, s)
 		}
-		l.set(objects...)
+		log := w.log() // of no consequence
+		l.set(append(objects, log)...)
 		for range 25 {
 			egress := w.yes("egress")
 			p := w.packet(egress)
@@ -437,6 +438,7 @@ func TestGroupsDecideAsTheyShould(t *testing.T) {
 				t.Fatalf("egress %t, %+v: passes %t, want %t\n%s", egress, p, got, want, how)
 			}
 		}
+		l.remove(log.Ref())
 	})
 	l.same()
 }

@@ -91,8 +91,8 @@ func TableMap() []TableInfo {
 		{TND, "nd", 0, "nd", "Fills in the advertisement's options and sends it back. A table of its own, since its fields exist only once the type is that of an advertisement."},
 		{TOutTrack, "out-track", 0, "out-ethertype", "What a guest with security groups sends: looks up its connection, or, where all its groups are stateless, goes to the rules. ARP, neighbour discovery, multicast listeners' reports and what a DHCP client says go on."},
 		{TOutState, "out-state", TOutRules, "", "By the connection's state: answers, and errors about it, go on where it is not blocked; all else to the rules."},
-		{TOutRules, "out-rules", 0, "out-denied", "The egress rules of the port's groups: conjunctions of the set of groups, what a rule says of the packet, and the addresses of a remote group. An established connection that none allows any more is marked blocked."},
-		{TOutCommit, "out-commit", TRouterMAC, "", "Remembers an allowed connection and the rule that allowed it."},
+		{TOutRules, "out-rules", 0, "out-denied", "The egress rules of the port's groups: conjunctions of the set of groups, what a rule says of the packet, and the addresses of a remote group. An established connection that none allows any more is marked blocked. What a log asks for is copied to the agent before it is dropped."},
+		{TOutCommit, "out-commit", TRouterMAC, "", "Remembers an allowed connection and the rule that allowed it. What a log asks for is copied to the agent first."},
 		{TRouterMAC, "router-mac", TSwitch, "", "To a router's own Ethernet address, or to that of a floating IP or of an address that sources are translated to: to the router; else switched."},
 		{TRouterIn, "router-in", TNatIn, "", "Packets to the router itself, packets whose TTL ends, packets that no router passes on."},
 		{TNatIn, "nat-in", TRoute, "", "Destinations that stand for others: floating IPs, and answers to what was translated."},
@@ -159,6 +159,8 @@ const (
 	FlagNatted = 8  // its destination was translated here
 	FlagSource = 9  // its Ethernet source is that of the address that its source was translated to
 	FlagTurn   = 10 // its destination on an external network is at this host too: it is routed once more
+	FlagLogOut = 16 // looked up again behind a log of what its sender's groups say of it
+	FlagLogIn  = 17 // the same of its receiver's
 )
 
 // ConjStateless is the bit of a conjunction's number that says that its group keeps no connections.
@@ -214,6 +216,7 @@ const (
 	OpMetadata       //
 	OpAnnounce       // an address has moved: ARP or a neighbour advertisement from an allowed address pair, or of a host outside
 	OpTrace          // 1 byte: TraceIn, TraceOut or TraceDrop; with TraceDrop 1 byte: the table
+	OpLog            // 2 bytes: LogAccept or LogDrop, LogIngress or LogEgress; the packet is cut off behind its headers
 )
 
 // Where a traced packet was lifted.
@@ -226,7 +229,7 @@ const (
 // String is the operation in a word.
 func (o Op) String() string {
 	names := [...]string{OpDHCPv4: "dhcpv4", OpDHCPv6: "dhcpv6", OpSolicit: "solicit", OpNeighbor: "neighbor", OpTTL: "ttl", OpTooBig: "too-big",
-		OpUnreachable: "unreachable", OpDNS: "dns", OpMetadata: "metadata", OpAnnounce: "announce", OpTrace: "trace"}
+		OpUnreachable: "unreachable", OpDNS: "dns", OpMetadata: "metadata", OpAnnounce: "announce", OpTrace: "trace", OpLog: "log"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}
@@ -304,4 +307,5 @@ const (
 	MeterGateway  = 9 << 24  // router key, and in bits 21 to 23 the share: what it has for the agent of what other hosts sent to this one as its gateway
 	MeterRouter   = 10 << 24 // router key: what it has for the agent of other packets that no port of this host has sent
 	MeterAnnounce = 11 << 24 // network key: what is said outside of who has which address
+	MeterLog      = 12 << 24 // number of what is logged: copies for the agent
 )

@@ -41,7 +41,7 @@ func (w world) protocol() int {
 // makers draw one object each. Kinds that more of the compiler depends on stand here with all that it reads of them.
 func (w world) makers() []func() state.Object {
 	return []func() state.Object{w.host, w.network, w.subnet, w.port, w.port, w.port, w.plug, w.plug, w.group, w.group, w.part, w.part, w.uplink, w.tunnel,
-		w.router, w.router, w.floating, w.snat, w.neighbor, w.zone, w.down}
+		w.router, w.router, w.floating, w.snat, w.neighbor, w.zone, w.down, w.log}
 }
 
 func (w world) host() state.Object {
@@ -74,6 +74,7 @@ func (w world) port() state.Object {
 	network := n % 3
 	p := &state.Port{
 		ID: fmt.Sprint("p", n), Key: uint32(n + 1), Network: fmt.Sprint("n", network), MAC: labMAC(n), PortSecurity: w.yes("secure"), //nolint:gosec // small
+		Project:        w.one("project", "", "a", "b"),
 		SecurityGroups: w.some("groups", 3, "g"), Host: w.one("host", "", "h1", "h1", "h2", "h3"), NextHost: w.one("next host", "", "", "h1", "h2"),
 		Down: w.number("down", 6) == 0, Foreign: w.number("foreign", 6) == 0, QoS: state.QoS{DSCP: w.number("dscp", 3) - 1},
 	}
@@ -163,6 +164,14 @@ func (w world) zone() state.Object {
 }
 
 func (w world) down() state.Object { return &state.Down{ID: fmt.Sprint("h", w.number("dead", 3)+1)} }
+
+// log draws a log of a port, of a group, of both, or of a project.
+func (w world) log() state.Object {
+	l := &state.SecurityLog{ID: fmt.Sprint("l", w.number("log", 3)), Project: w.one("project", "a", "b"), SecurityGroup: w.one("of", "", "g0", "g1"), Port: w.one("port", "", "p0", "p1")}
+	l.Accept = w.yes("accept")
+	l.Drop = !l.Accept || w.yes("drop")
+	return l
+}
 
 func (w world) group() state.Object {
 	g := &state.SecurityGroup{ID: fmt.Sprint("g", w.number("group", 3)), Stateless: w.number("stateless", 3) == 0}
@@ -414,7 +423,7 @@ func TestMetersAndGroupsOutliveTheirFlows(t *testing.T) {
 func TestProgramDependsOnStateAlone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{Host: labHost, PuntRate: 100, OpRate: 100, NameRate: 100, Names: true}
+		cfg := Config{Host: labHost, PuntRate: 100, OpRate: 100, NameRate: 100, Names: true, LogRate: 100, LogBurst: 25}
 		store, compiler, followed := state.NewStore(), New(cfg), newProgram()
 		if w := (world{t}); w.number("crowded", 3) == 0 {
 			for _, n := range compiler.numbers { // names that share numbers

@@ -37,7 +37,7 @@ const (
 // newLab starts a host h1 with a tunnel to h2 (172.31.1.12) and h3 (172.31.1.13), and an uplink.
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	return newLabOf(t, Config{Host: labHost}, nil)
+	return newLabOf(t, Config{Host: labHost, LogRate: 100, LogBurst: 25}, nil)
 }
 
 // newLabOf is newLab for a compiler of another configuration, with what becomes of packet-ins.

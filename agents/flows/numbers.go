@@ -10,6 +10,7 @@ const (
 	spaceConjunction              // conjunctions, below ConjStateless
 	spaceRoute                    // routes of several ways: GroupRoute
 	spaceHandOut                  // addresses that hosts share: GroupHandOut
+	spaceLog                      // what is logged: MeterLog
 	spaces
 )
 
@@ -20,6 +21,8 @@ func (s space) limit() uint32 {
 		return ConjStateless - 1
 	case spaceRoute, spaceHandOut:
 		return groupBits
+	case spaceLog:
+		return 1<<24 - 1
 	default:
 		return 1<<32 - 1
 	}

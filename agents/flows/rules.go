@@ -28,6 +28,7 @@ const (
 	ruleSnat     rule = 17 // an address, or a block of its ports, that this host has a part in
 	ruleAddress  rule = 18 // such an address as a whole
 	ruleTap      rule = 32 // packets that are watched
+	ruleLog      rule = 40 // records of what a set of groups, or a port's, let begin or drop
 	rulePart     rule = 20 // a part of an address set, for one group and direction
 )
 
@@ -54,6 +55,8 @@ func (r rule) about() about {
 		return about{"services", false, compileServices}
 	case ruleTap:
 		return about{"tap", false, compileTap}
+	case ruleLog:
+		return about{"log", false, compileLog}
 	case ruleFence:
 		return about{"fence", false, compileFence}
 	case ruleGroups:

@@ -17,6 +17,8 @@
 //     longest way that a packet can take (MaxHops);
 //   - of each network whose packets travel in tunnels: also to what answers there beside ports, which nobody else would say: floating IPs and
 //     their ports, gateways of routers, addresses that hosts translate to;
+//   - to the logs of what its ports' security groups let by and drop: those of a group come with the group, those of a port go where the port is, and those
+//     of a project to the hosts that have ports of the project;
 //   - to the SNAT addresses that it uses or owns, and to the gateways between sites.
 package interest
 
@@ -33,3 +35,6 @@ type Delta struct {
 
 // kindSet is the kind of nodes that stand for whole address sets, whose parts are the objects.
 const kindSet state.Kind = 255
+
+// kindProject is the kind of nodes that stand for projects, which ports and logs are of.
+const kindProject state.Kind = 254

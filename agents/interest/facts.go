@@ -47,7 +47,7 @@ func (g *Graph) factsOf(o state.Object) facts {
 		return inNetwork{g.node(state.KindNetwork, o.Network), g.node(state.KindHost, o.Host), g.node(state.KindPort, o.Port)}
 	case *state.Port:
 		return &portFacts{g.node(state.KindNetwork, o.Network), g.nodesOf(state.KindHost, o.Host, o.NextHost),
-			g.node(state.KindPort, o.Parent), g.nodesOf(state.KindSecurityGroup, o.SecurityGroups...)}
+			g.node(state.KindPort, o.Parent), g.nodesOf(state.KindSecurityGroup, o.SecurityGroups...), g.node(kindProject, o.Project)}
 	case *state.Router:
 		return g.routerFacts(o)
 	case *state.FloatingIP:
@@ -60,6 +60,14 @@ func (g *Graph) factsOf(o state.Object) facts {
 			}
 		}
 		return f
+	case *state.SecurityLog:
+		switch {
+		case o.Port != "":
+			return logFacts{port: g.node(state.KindPort, o.Port)}
+		case o.SecurityGroup != "":
+			return logFacts{group: g.node(state.KindSecurityGroup, o.SecurityGroup)}
+		}
+		return logFacts{group: g.node(kindProject, o.Project)}
 	case *state.AddressSet:
 		return partFacts{g.node(kindSet, o.Set)}
 	case *state.SnatAddress:

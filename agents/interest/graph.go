@@ -211,8 +211,10 @@ func (g *Graph) change(n *node, f facts) {
 func (g *Graph) stale(n *node) {
 	mark := func(p *node) {
 		g.batch.stale[p] = struct{}{}
-		for floating := range p.from(linkFloating) {
-			g.batch.stale[floating] = struct{}{}
+		for _, l := range []link{linkFloating, linkLog} { // they are where it is
+			for other := range p.from(l) {
+				g.batch.stale[other] = struct{}{}
+			}
 		}
 	}
 	mark(n)

@@ -63,7 +63,7 @@ func site() []state.Object {
 		&state.Network{ID: "net1"}, &state.Network{ID: "net2"}, &state.Network{ID: "net3"}, &state.Network{ID: "lone"},
 		&state.Network{ID: "shared"}, &state.Network{ID: "ext", Segment: state.Flat, External: true},
 		&state.Subnet{ID: "sub1", Network: "net1"}, &state.Subnet{ID: "sub2", Network: "net2"}, &state.Subnet{ID: "sube", Network: "ext"},
-		port("p1", "net1", "h1", "g1"), port("p2", "net2", "h2", "g2"), port("p3", "net3", "h3"), port("l1", "lone", "h4"), port("l2", "lone", "h5"),
+		port("p1", "net1", "h1", "g1"), port("p2", "net2", "h2", "g2"), &state.Port{ID: "p3", Network: "net3", Host: "h3", Project: "tenant"}, port("l1", "lone", "h4"), port("l2", "lone", "h5"),
 		port("e1", "ext", "h5"), port("s1", "shared", "h2"),
 		&state.SecurityGroup{ID: "g1", Rules: []state.SecurityRule{{RemoteSet: "set1"}}}, &state.SecurityGroup{ID: "g2"},
 		&state.AddressSet{ID: "set1/0", Set: "set1"}, &state.AddressSet{ID: "set1/1", Set: "set1"}, &state.AddressSet{ID: "set2", Set: "set2"},
@@ -77,6 +77,7 @@ func site() []state.Object {
 		&state.FloatingIP{ID: "f1", Network: "ext", Router: "r1", Port: "p1"}, &state.FloatingIP{ID: "f3", Network: "ext", Router: "r3", Port: "p3"},
 		&state.SnatAddress{ID: "snat3", Network: "ext", Router: "r3", Host: "h3", Owner: "h3"},
 		&state.Neighbor{ID: "up", Network: "ext", Host: "h1"},
+		&state.SecurityLog{ID: "log2", SecurityGroup: "g2"}, &state.SecurityLog{ID: "logp", Port: "l1"}, &state.SecurityLog{ID: "logt", Project: "tenant"},
 	}
 }
 
@@ -89,9 +90,9 @@ func TestSets(t *testing.T) {
 		// Over r1 and its route over r2 to net2; of r3, which only shares a network, its addresses. Ports of ext answer on the wire.
 		"h1": refs("p1 net1 sub1 g1 set1/0 set1/1 r1 f1 shared s1 r2 net2 sub2 p2 r3 h2" + outside),
 		// Through the shared network, where s1 may send to any router: r1 and r3 and what they join.
-		"h2": refs("p2 s1 net2 sub2 shared net1 sub1 p1 net3 p3 r1 r2 r3 f1 f3 g2 h2 h3" + outside),
-		"h3": refs("p3 net3 r3 f3 shared s1 r1 r2 snat3 h2 h3" + outside),
-		"h4": refs("l1 l2 lone h4 h5 gw"),
+		"h2": refs("p2 s1 net2 sub2 shared net1 sub1 p1 net3 p3 r1 r2 r3 f1 f3 g2 log2 h2 h3" + outside),
+		"h3": refs("p3 net3 r3 f3 shared s1 r1 r2 snat3 logt h2 h3" + outside),
+		"h4": refs("l1 l2 lone logp h4 h5 gw"),
 		// A guest of its own on the external network: what is there, but not what is behind routers that translate.
 		"h5": refs("l1 l2 e1 lone h4 h5" + outside),
 		// It acts as r1's gateway without a port of its own.
@@ -120,7 +121,9 @@ func TestChanges(t *testing.T) {
 			"h3 set h4 h5 l1 l2 l3 lone; h4 set h3 l3; h5 set h3 l3"},
 		{"a port begins to migrate, and its next host learns all that it needs", []state.Object{&state.Port{ID: "l2", Network: "lone", Host: "h5", NextHost: "h3"}}, nil,
 			"h3 set h4 h5 l1 l2 lone; h4 set h3 l2; h5 set h3 l2"},
-		{"the last port goes", nil, []state.Ref{{Kind: state.KindPort, ID: "l1"}}, "h4 gone h5 l1 l2 lone; h5 gone h4 l1"},
+		{"the last port goes", nil, []state.Ref{{Kind: state.KindPort, ID: "l1"}}, "h4 gone h5 l1 l2 logp lone; h5 gone h4 l1"},
+		{"a port with a log moves, and the log with it", []state.Object{&state.Port{ID: "l1", Network: "lone", Host: "h5"}}, nil, "h4 gone h5 l1 l2 logp lone; h5 set l1 logp gone h4"},
+		{"a log turns to a project", []state.Object{&state.SecurityLog{ID: "log2", Project: "tenant"}}, nil, "h2 gone log2; h3 set log2"},
 		{"a floating IP goes", nil, []state.Ref{{Kind: state.KindFloatingIP, ID: "f3"}}, "h2 gone f3; h3 gone f3"},
 		{"nothing known goes", nil, []state.Ref{{Kind: state.KindPort, ID: "none"}}, ""},
 		{"an interface joins", []state.Object{&state.Router{ID: "r4", Interfaces: []state.RouterInterface{{Network: "lone"}, {Network: "net3"}}}}, nil,
@@ -220,7 +223,7 @@ func (w world) router() *state.Router {
 }
 
 func (w world) object() state.Object {
-	switch rapid.IntRange(0, 9).Draw(w.t, "kind") {
+	switch rapid.IntRange(0, 10).Draw(w.t, "kind") {
 	case 0:
 		return &state.Host{ID: w.id("h", 4), Gateway: rapid.Bool().Draw(w.t, "gateway")}
 	case 1:
@@ -244,11 +247,13 @@ func (w world) object() state.Object {
 		return &state.AddressSet{ID: set + w.id("/", 2), Set: set}
 	case 7:
 		return &state.SnatAddress{ID: w.id("snat", 2), Network: w.id("net", 6), Router: w.maybe("r", 4), Host: w.id("h", 4), Owner: w.id("h", 4)}
+	case 9:
+		return &state.SecurityLog{ID: w.id("log", 3), Project: w.maybe("project", 2), SecurityGroup: w.maybe("g", 3), Port: w.maybe("p", 8)}
 	case 8:
 		return &state.Neighbor{ID: w.id("nb", 2), Network: w.id("net", 6), Host: w.maybe("h", 4), Port: w.maybe("p", 8)}
 	}
 	n := w.id("net", 6)
-	o := &state.Port{ID: w.id("p", 8), Network: n, Host: w.maybe("h", 4), NextHost: w.maybe("h", 4), Parent: w.maybe("p", 8),
+	o := &state.Port{ID: w.id("p", 8), Network: n, Project: w.maybe("project", 2), Host: w.maybe("h", 4), NextHost: w.maybe("h", 4), Parent: w.maybe("p", 8),
 		FixedIPs: []state.FixedIP{{Address: w.addr(n)}}}
 	if g := w.maybe("g", 3); g != "" {
 		o.SecurityGroups = []string{g}

@@ -37,6 +37,7 @@ const (
 	linkFloating              // floating IP: port
 	linkSubport               // port: parent
 	linkBehind                // neighbour: the port that has its address now
+	linkLog                   // log: port
 	links
 )
 
@@ -142,12 +143,16 @@ type portFacts struct {
 	on      []*node // hosts
 	parent  *node
 	groups  []*node
+	project *node // nil: none
 }
 
 func (f *portFacts) refers(each func(link, *node)) {
 	each(plain, f.network)
 	if f.parent != nil {
 		each(linkSubport, f.parent)
+	}
+	if f.project != nil {
+		each(plain, f.project)
 	}
 	for _, list := range [][]*node{f.on, f.groups} {
 		for _, to := range list {
@@ -286,6 +291,35 @@ func (f partFacts) refers(each func(link, *node)) { each(plain, f.set) }
 func (f partFacts) places(*node) []*section       { return []*section{f.set.own()} }
 func (f partFacts) names(*node) []*node           { return nil }
 
+// logFacts are the facts of a log: of a port, or of all ports of a security group or a project.
+type logFacts struct{ port, group *node }
+
+func (f logFacts) refers(each func(link, *node)) {
+	switch {
+	case f.port != nil:
+		each(linkLog, f.port)
+	case f.group != nil:
+		each(plain, f.group)
+	}
+}
+
+func (f logFacts) places(*node) []*section {
+	var out []*section
+	if f.group != nil {
+		return append(out, f.group.own())
+	}
+	if f.port == nil {
+		return nil
+	}
+	if p, ok := f.port.facts.(*portFacts); ok {
+		for _, h := range p.names(f.port) {
+			out = append(out, h.own())
+		}
+	}
+	return out
+}
+func (f logFacts) names(*node) []*node { return nil }
+
 type snatFacts struct {
 	network, router *node
 	on              []*node // who uses it, and who answers for it
@@ -314,12 +348,13 @@ func (f hostFacts) same(other facts) bool      { return f == other }
 func (f networkFacts) same(other facts) bool   { return f == other }
 func (f inNetwork) same(other facts) bool      { return f == other }
 func (f partFacts) same(other facts) bool      { return f == other }
+func (f logFacts) same(other facts) bool       { return f == other }
 func (f *floatingFacts) same(other facts) bool { return *f == *other.(*floatingFacts) }
 func (f *groupFacts) same(other facts) bool    { return slices.Equal(f.sets, other.(*groupFacts).sets) }
 
 func (f *portFacts) same(other facts) bool {
 	o := other.(*portFacts)
-	return f.network == o.network && f.parent == o.parent && slices.Equal(f.on, o.on) && slices.Equal(f.groups, o.groups)
+	return f.network == o.network && f.parent == o.parent && f.project == o.project && slices.Equal(f.on, o.on) && slices.Equal(f.groups, o.groups)
 }
 
 func (f *routerFacts) same(other facts) bool {

@@ -184,6 +184,11 @@ func (f *forwarding) packet(p *state.Port, dst netip.Addr) {
 			})
 		}
 	}
+	each(f, func(l *state.SecurityLog) {
+		if l.Covers(p) {
+			f.say("log %v", *l)
+		}
+	})
 	if p.Parent != "" {
 		f.say("parent %v", f.port(p.Parent))
 	}

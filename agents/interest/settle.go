@@ -312,6 +312,9 @@ func isTunnelled(n *node) bool {
 }
 
 func (r *walk) localPort(f *portFacts) {
+	if f.project != nil {
+		r.add(f.project.own())
+	}
 	for _, group := range f.groups {
 		r.add(group.own())
 		if rules, ok := group.facts.(*groupFacts); ok {

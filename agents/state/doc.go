@@ -29,6 +29,7 @@ const (
 	KindAddressSet
 	KindSnatAddress
 	KindNeighbor
+	KindSecurityLog
 
 	KindPlug   Kind = 64 + iota // below: of this host, told by its own switch
 	KindUplink                  // a bridge to a physical network
@@ -49,7 +50,8 @@ func (k Kind) String() string {
 var kindNames = [...]string{
 	KindHost: "host", KindNetwork: "network", KindSubnet: "subnet", KindPort: "port", KindRouter: "router", KindFloatingIP: "floating-ip",
 	KindSecurityGroup: "security-group", KindAddressSet: "address-set", KindSnatAddress: "snat-address", KindNeighbor: "neighbor",
-	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap", KindDown: "down",
+	KindSecurityLog: "security-log",
+	KindPlug:        "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap", KindDown: "down",
 }
 
 // Ref names an object.

@@ -16,7 +16,7 @@ func itoa(n uint16) string { return strconv.Itoa(int(n)) }
 
 // RefOf is what a reference on the wire names.
 func RefOf(r *api.Ref) (Ref, error) {
-	if r.GetKind() < api.Kind_HOST || r.GetKind() > api.Kind(KindNeighbor) {
+	if r.GetKind() < api.Kind_HOST || r.GetKind() > api.Kind(KindSecurityLog) {
 		return Ref{}, fmt.Errorf("a reference to kind %d, which is not known here", r.GetKind())
 	}
 	return Ref{Kind(r.GetKind()), r.GetId()}, checkID(r.GetId()) //nolint:gosec // in the range just checked
@@ -64,6 +64,8 @@ func Parse(o *api.Object) (Object, error) {
 		out = p.snatAddress(k.SnatAddress)
 	case *api.Object_Neighbor:
 		out = p.neighbor(k.Neighbor)
+	case *api.Object_SecurityLog:
+		out = p.securityLog(k.SecurityLog)
 	default:
 		return nil, ErrUnknownKind
 	}

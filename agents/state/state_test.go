@@ -72,3 +72,41 @@ func TestEUI64(t *testing.T) {
 		t.Errorf("%v %v %v", m, m.LinkLocal(), err)
 	}
 }
+
+// A log says what it is about by what it names, and of what by its event; one that would be about nothing is refused.
+func TestSecurityLog(t *testing.T) {
+	t.Parallel()
+	port := &Port{ID: "p", Project: "tenant", SecurityGroups: []string{"g"}}
+	for _, tt := range []struct {
+		name         string
+		log          *api.SecurityLog
+		covers       bool
+		accept, drop bool
+		list         Index
+	}{
+		{"of a project", &api.SecurityLog{Project: "tenant"}, true, true, true, Index{ListLogsOfProject, "tenant"}},
+		{"of another project", &api.SecurityLog{Project: "other", Event: api.SecurityLog_DROP}, false, false, true, Index{ListLogsOfProject, "other"}},
+		{"of a group, which another project may have", &api.SecurityLog{Project: "other", SecurityGroup: "g", Event: api.SecurityLog_ACCEPT}, true, true, false, Index{ListLogsOfGroup, "g"}},
+		{"of another group", &api.SecurityLog{SecurityGroup: "h"}, false, true, true, Index{ListLogsOfGroup, "h"}},
+		{"of a port", &api.SecurityLog{Port: "p"}, true, true, true, Index{ListLogsOfPort, "p"}},
+		{"of a port with a group", &api.SecurityLog{Port: "p", SecurityGroup: "g"}, true, true, true, Index{ListLogsOfPort, "p"}},
+		{"of a port that has not the group", &api.SecurityLog{Port: "p", SecurityGroup: "h"}, false, true, true, Index{ListLogsOfPort, "p"}},
+		{"of another port", &api.SecurityLog{Project: "tenant", Port: "q"}, false, true, true, Index{ListLogsOfPort, "q"}},
+	} {
+		tt.log.Id = "l"
+		o, err := Parse(&api.Object{Kind: &api.Object_SecurityLog{SecurityLog: tt.log}})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		log := o.(*SecurityLog) //nolint:errcheck,forcetypeassert // it was asked for
+		if log.Covers(port) != tt.covers || log.Accept != tt.accept || log.Drop != tt.drop || !slices.Contains(indexesOf(log), tt.list) {
+			t.Errorf("%s: covers %t, %+v in %v", tt.name, log.Covers(port), log, indexesOf(log))
+		}
+	}
+	for want, log := range map[string]*api.SecurityLog{"project: a log": {Id: "l"}, "event: 7 is not known": {Id: "l", Port: "p", Event: 7}, "security_group:": {Id: "l", SecurityGroup: "a b"}} {
+		if _, err := Parse(&api.Object{Kind: &api.Object_SecurityLog{SecurityLog: log}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", log, err, want)
+		}
+	}
+}

@@ -48,6 +48,9 @@ const (
 	ListHostsOfSite                    // site
 	ListPortsOfName                    // NameID of network and DNS name
 	ListHostsOfNetwork                 // network: hosts that have ports of it, now or after their migration
+	ListLogsOfPort                     // port: logs of it
+	ListLogsOfGroup                    // security group: logs of it that name no port
+	ListLogsOfProject                  // project: logs of it that name no port and no security group
 )
 
 // OnHost is the id of a list of ports of a network on a host.
@@ -113,6 +116,8 @@ func indexesOf(o Object) []Index {
 		add(ListSnatOfAddress, AtAddress(o.Network, o.Address))
 	case *Neighbor:
 		add(ListNeighborsOfNetwork, o.Network)
+	case *SecurityLog:
+		add(o.list())
 	}
 	return out
 }
@@ -338,6 +343,8 @@ func kindOf[T Object]() Kind {
 		return KindSnatAddress
 	case *Neighbor:
 		return KindNeighbor
+	case *SecurityLog:
+		return KindSecurityLog
 	case *Plug:
 		return KindPlug
 	case *Uplink:

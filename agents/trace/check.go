@@ -255,7 +255,9 @@ func readTrace(text string) *read {
 		}
 		if m := userdata.FindStringSubmatch(line); m != nil {
 			op, _ := strconv.ParseUint(m[1], 16, 8)
-			t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
+			if flows.Op(op) != flows.OpLog { //nolint:gosec // 8 bits
+				t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
+			} // else a copy: the packet goes on
 		}
 		if m := lineFlow.FindStringSubmatch(line); m != nil {
 			t.final = m[1]                          // of this pass; a packet that is looked up again has several

@@ -121,6 +121,9 @@ func (top *topology) groups(r *rapid.T) {
 			set.Prefixes = append(set.Prefixes, rapid.SampledFrom([]netip.Prefix{v4(n, i, 32), v6(n, i, 128), v4(n, 8, 29).Masked()}).Draw(r, "member"))
 		}
 		top.objects = append(top.objects, group, set)
+		if event := rapid.IntRange(0, 3).Draw(r, "log"); event > 0 {
+			top.objects = append(top.objects, &state.SecurityLog{ID: "log-" + group.ID, SecurityGroup: group.ID, Accept: event&1 > 0, Drop: event&2 > 0})
+		}
 	}
 }
 

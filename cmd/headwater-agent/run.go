@@ -47,7 +47,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 		Long: "Makes the host's Open vSwitch carry out a desired state, and keeps it so until it is ended. The switch goes on with its flows when the agent ends.\n\n" +
 			"With --server, it is followed from relays or from Top, and kept in the state directory, so that the agent starts without them.\n\n" +
 			"With --state, the desired state is a file: YAML with the lists hosts, networks, subnets, ports, routers, floating_ips, security_groups,\n" +
-			"address_sets, snat_addresses and neighbors. It is read again when it changes. A file with something wrong in it changes nothing.",
+			"address_sets, snat_addresses, neighbors and security_logs. It is read again when it changes. A file with something wrong in it changes nothing.",
 		Args: argsOf(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return runAgent(c.Context(), cfg, f, stderr) },
 	}
@@ -74,6 +74,11 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags.BoolVar(&cfg.Names, "names", cfg.Names, "answer guests' DNS questions for names of ports, on networks with a domain; the others pass by the agent")
 	flags.Uint32Var(&cfg.OpRate, "op-rate", cfg.OpRate, "packets that routers have for the agent, in a second, of each port and of each router from elsewhere; 0: no limit")
 	flags.Uint32Var(&cfg.NameRate, "name-rate", cfg.NameRate, "DNS questions of each port that may pass by the agent in a second, with --names; 0: no limit")
+	flags.StringVar(&cfg.SecurityLog.File, "sg-log", "", "the file for the records of security group logs (standard error)")
+	flags.Int64Var(&cfg.SecurityLog.MaxBytes, "sg-log-size", cfg.SecurityLog.MaxBytes, "bytes of that file before it is moved away and another one begins; 0: any number")
+	flags.IntVar(&cfg.SecurityLog.Keep, "sg-log-keep", cfg.SecurityLog.Keep, "how many files that were moved away are kept")
+	flags.Uint32Var(&cfg.LogRate, "sg-log-rate", cfg.LogRate, "records in a second, of each set of security groups of ports, of what is accepted and of what is dropped; 0: no logs")
+	flags.Uint32Var(&cfg.LogBurst, "sg-log-burst", cfg.LogBurst, "as many of them at once")
 	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
 	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
 	f.gossip.add(flags)
@@ -113,7 +118,7 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 		debug.SetGCPercent(50) // memory is the guests'; the agent has little to do most of the time
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
-	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry()}
+	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry(), Stderr: stderr}
 	if f.state != "" {
 		a, err := agent.New(cfg, parts)
 		if err != nil {

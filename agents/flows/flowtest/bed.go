@@ -97,7 +97,7 @@ func (b *Bed) Reset() {
 	var hosts []state.Object
 	for i, h := range b.Hosts {
 		hosts = append(hosts, &state.Host{ID: h.ID, Key: uint32(i + 1), TunnelEnds: []state.TunnelEnd{{Address: underlay(i), Port: 4789}}}) //nolint:gosec // a few
-		h.Compiler, h.local = flows.New(flows.Config{Host: h.ID, PuntRate: 100, OpRate: 100, NameRate: 100}), state.NewStore()
+		h.Compiler, h.local = flows.New(flows.Config{Host: h.ID, PuntRate: 100, OpRate: 100, NameRate: 100, LogRate: 100, LogBurst: 25}), state.NewStore()
 		gone := openflow.NewFlowMod(openflow.FlowDelete)
 		gone.Table = openflow.AllTables
 		if err := h.Conn.SendAll(b.t.Context(), []openflow.Message{gone, &openflow.GroupMod{Command: openflow.GroupDelete, ID: openflow.AllGroups},
@@ -116,7 +116,7 @@ func (b *Bed) Apply(set []state.Object, gone []state.Ref) {
 	b.Store.Apply(set, gone)
 	b.Store.Read(func(v *state.View) {
 		var shared []state.Object
-		for kind := state.KindHost; kind <= state.KindNeighbor; kind++ {
+		for kind := state.KindHost; kind <= state.KindSecurityLog; kind++ {
 			for _, id := range v.IDs(state.Index{List: state.ListAll, ID: kind.String()}) {
 				shared = append(shared, v.Get(state.Ref{Kind: kind, ID: id}))
 			}
