@@ -45,7 +45,8 @@ type Conn struct {
 	cfg   Config
 	net   net.Conn
 	in    *bufio.Reader
-	heard atomic.Int64 // when a message last came in, in Unix nanoseconds
+	born  time.Time
+	heard atomic.Int64 // when a message last came in, in nanoseconds since born: a clock that is set makes nobody silent
 	busy  atomic.Bool  // one is being handled, and nothing is read
 	done  chan struct{}
 
@@ -87,7 +88,7 @@ func New(ctx context.Context, n net.Conn, cfg Config) (*Conn, error) {
 	if cfg.Probe == 0 {
 		cfg.Probe = 5 * time.Second
 	}
-	c := &Conn{cfg: cfg, net: n, in: bufio.NewReaderSize(n, 1<<17), done: make(chan struct{}), wake: make(chan struct{}, 1),
+	c := &Conn{cfg: cfg, net: n, born: time.Now(), in: bufio.NewReaderSize(n, 1<<17), done: make(chan struct{}), wake: make(chan struct{}, 1),
 		serial: 1, waiting: map[uint32]*waiter{}}
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -150,7 +151,7 @@ func (c *Conn) next() ([]byte, error) {
 // Run serves the connection until it ends, by the peer, by an error or by ctx, and says why. It closes it.
 func (c *Conn) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	c.heard.Store(time.Now().UnixNano())
+	c.hears()
 	g.Go(func() error {
 		<-ctx.Done()
 		return errors.Join(context.Cause(ctx), c.net.Close())
@@ -174,7 +175,7 @@ func (c *Conn) read(ctx context.Context) error {
 		}
 		c.busy.Store(true)
 		err = c.hear(ctx, raw)
-		c.heard.Store(time.Now().UnixNano()) // it was not silent while it was not listened to
+		c.hears() // it was not silent while it was not listened to
 		c.busy.Store(false)
 		if err != nil {
 			return err
@@ -273,6 +274,8 @@ func (c *Conn) lock(ctx context.Context) error {
 	}
 }
 
+func (c *Conn) hears() { c.heard.Store(int64(time.Since(c.born))) }
+
 // keepAlive asks a silent switch for an echo, and ends the connection when it stays silent.
 func (c *Conn) keepAlive(ctx context.Context) error {
 	ticker := time.NewTicker(c.cfg.Probe / 2)
@@ -281,11 +284,11 @@ func (c *Conn) keepAlive(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
+		case <-ticker.C:
 			if c.busy.Load() { // it is we who do not listen
 				continue
 			}
-			silent := now.Sub(time.Unix(0, c.heard.Load()))
+			silent := time.Since(c.born) - time.Duration(c.heard.Load())
 			if silent >= 2*c.cfg.Probe {
 				return fmt.Errorf("the switch was silent for %s", silent.Round(time.Millisecond))
 			}

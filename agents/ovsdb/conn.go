@@ -35,7 +35,8 @@ type conn struct {
 	notify func(method string, params json.RawMessage) error // of the server's notifications, in their order; its error ends the connection
 	out    chan []byte
 	done   chan struct{} // closed by run when the connection has ended
-	heard  atomic.Int64  // when bytes last came in, in Unix nanoseconds
+	born   time.Time
+	heard  atomic.Int64 // when bytes last came in, in nanoseconds since born: a clock that is set makes nobody silent
 
 	mu      sync.Mutex // guards the fields below
 	serial  uint64
@@ -43,13 +44,13 @@ type conn struct {
 }
 
 func newConn(n net.Conn, probe time.Duration, notify func(string, json.RawMessage) error) *conn {
-	return &conn{net: n, probe: probe, notify: notify, out: make(chan []byte, 16), done: make(chan struct{}), pending: map[uint64]func(message) error{}}
+	return &conn{net: n, probe: probe, notify: notify, born: time.Now(), out: make(chan []byte, 16), done: make(chan struct{}), pending: map[uint64]func(message) error{}}
 }
 
 // run serves the connection until it ends, by the peer, by an error or by ctx, and says why. It closes it.
 func (c *conn) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	c.heard.Store(time.Now().UnixNano())
+	c.hears()
 	g.Go(func() error {
 		<-ctx.Done()
 		return errors.Join(context.Cause(ctx), c.net.Close()) // wakes the reader and the writer
@@ -85,7 +86,7 @@ func (b *budget) Read(p []byte) (int, error) {
 }
 
 func (c *conn) read() error {
-	in := &budget{r: c.net, seen: func() { c.heard.Store(time.Now().UnixNano()) }}
+	in := &budget{r: c.net, seen: c.hears}
 	decoder := json.NewDecoder(in)
 	for {
 		in.left = maxMessage
@@ -153,6 +154,8 @@ func (c *conn) write(ctx context.Context) error {
 	}
 }
 
+func (c *conn) hears() { c.heard.Store(int64(time.Since(c.born))) }
+
 // keepAlive asks a silent server for an echo, and ends the connection when it stays silent.
 func (c *conn) keepAlive(ctx context.Context) error {
 	ticker := time.NewTicker(c.probe / 2)
@@ -161,8 +164,8 @@ func (c *conn) keepAlive(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
-			silent := now.Sub(time.Unix(0, c.heard.Load()))
+		case <-ticker.C:
+			silent := time.Since(c.born) - time.Duration(c.heard.Load())
 			if silent >= 2*c.probe {
 				return errLag
 			}
