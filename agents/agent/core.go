@@ -137,6 +137,7 @@ func (c *core) take(n news) effect {
 		c.recall()
 	}
 	c.mirror.hear(n.ports, &t)
+	before := c.known && c.seen
 	var changes []state.Change
 	for _, commit := range n.commits {
 		changes = append(changes, c.commit(commit)...)
@@ -155,6 +156,11 @@ func (c *core) take(n news) effect {
 	t.add(c, changes)
 	if first {
 		t.everything(c)
+	}
+	if !before && c.known && c.seen {
+		for owner := range zonesIn(c.mirror.ids) { // of routers that have gone while no agent ran
+			t.zone(owner)
+		}
 	}
 	changes = append(changes, c.own(t)...)
 	c.disconnect(changes)

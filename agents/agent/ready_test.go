@@ -82,6 +82,34 @@ func TestSubportsLeaveNothing(t *testing.T) {
 	}
 }
 
+// A router that goes while no agent runs leaves no zones behind, and one that stays keeps its own: its connections go on.
+func TestZonesOfRoutersAfterARestart(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	network := strings.Replace(twoPorts, "networks:\n", "networks:\n- {id: ext, key: 9, external: true, segment: {kind: FLAT, physical_network: physnet1}}\n", 1) + "routers:\n"
+	router := func(id string, key int) string {
+		return fmt.Sprintf("- {id: %s, key: %d, gateway: {network: ext, mac: 'fa:16:3e:00:09:0%d', addresses: [203.0.113.%d/24], snat: SNAT_GATEWAY, hosts: [h1]}}\n", id, key, key, key)
+	}
+	h.Commit(snapshot(t, 2, network+router("r1", 1)+router("r2", 2)))
+	zone := func(id string) string { return h.column("Bridge", "br-int", `external_ids:"hw-zone:`+id+`"`) }
+	h.await("zones", func() (bool, string) { return zone("r1") != "" && zone("r2") != "", h.column("Bridge", "br-int", "external_ids") })
+	h.settled()
+	was := zone("r1")
+	h.restart(snapshot(t, 3, network+router("r1", 1)))
+	h.await("no zones of r2", func() (bool, string) { return zone("r2") == "", zone("r2") })
+	h.settled()
+	if got := zone("r1"); got != was {
+		t.Errorf("the zones of r1 were %s and are %s", was, got)
+	}
+	h.core.mu.Lock()
+	defer h.core.mu.Unlock()
+	for owner, zone := range h.core.zones.of {
+		if strings.HasSuffix(owner, " r2") {
+			t.Errorf("zone %d is still that of %s", zone, owner)
+		}
+	}
+}
+
 // What goes up says of each port once what has changed.
 func TestReports(t *testing.T) {
 	t.Parallel()

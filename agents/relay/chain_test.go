@@ -104,6 +104,7 @@ func TestMovedHostGetsADelta(t *testing.T) {
 		}
 		r.commit(nil, portRef("p5"))
 		r.commit([]*api.Object{apiPort("p6", "n1", "h1", 6)})
+		settle(time.Second) // the relay has it all
 		cfg.Servers = []string{"relay2"}
 		a = r.agent(cfg)
 		settle(time.Second)

@@ -99,6 +99,7 @@ func TestResume(t *testing.T) {
 		r.commit([]*api.Object{apiPort("p5", "n1", "h2", 5)})
 		r.commit(nil, portRef("p5"), portRef("p3"))
 		r.commit([]*api.Object{apiPort("p4", "n2", "h2", 4)})
+		settle(time.Second)
 		a = r.agent(cfg)
 		settle(time.Second)
 		want(t, "again", a.took(), "i1/101 whole h1 h2 n1 p1 p3", "i1/105 -h2 -p3")
@@ -106,6 +107,7 @@ func TestResume(t *testing.T) {
 		for i := range 9 {
 			r.commit([]*api.Object{apiPort("p1", "n1", "h1", uint32(20+i))})
 		}
+		settle(time.Second)
 		a = r.agent(cfg)
 		settle(time.Second)
 		want(t, "much later", a.took(), "i1/105 whole h1 n1 p1", "i1/114 p1")
