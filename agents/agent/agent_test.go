@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -314,4 +315,18 @@ func TestAwaySwitchIsTold(t *testing.T) {
 	h.ovs.StartSwitchd()
 	h.told(alarmSwitch, true)
 	h.settled()
+}
+
+// Somebody who changes flows is told of until a comparison finds that he has stopped.
+func TestForeignChangesAreTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.cfg.AuditInterval = 300 * time.Millisecond
+	h.start()
+	h.Commit(snapshot(t, 1, twoPorts))
+	h.settled()
+	h.ovs.Ofctl("del-flows", h.ovs.Mgmt("br-int"), "table=5")
+	h.told(alarmForeign, false)
+	h.settled()
+	h.told(alarmForeign, true)
 }

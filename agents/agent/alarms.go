@@ -20,7 +20,6 @@ const (
 	alarmSwitch    = "switch-unreachable"
 	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"
-	alarmDisk      = "state-dir"
 	alarmMembers   = "not-a-member"
 	alarmAnnounce  = "not-announced"
 	alarmKeys      = "gossip-keys"

@@ -56,6 +56,7 @@ type core struct {
 	applied uint64   // the generation that the switch carries out
 	epoch   uint16   // that the switch is in; 0: not filled yet
 	foreign uint64   // changes by others that were mended
+	audited uint64   // of them, those up to the last comparison of all
 	done    struct { // what of the desired state the switch carries out
 		incarnation string
 		revision    uint64
@@ -196,6 +197,8 @@ func (c *core) compile(changes []state.Change) {
 	var delta *flows.Delta
 	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
 	c.pending.Merge(delta)
+	clashes := c.compiler.Stats().Clashes
+	c.alarms.set(clashes > 0, alarmClash, c.cfg.Bridge, "%d flows are not what all that is desired asks for: a rule that too many sets of groups have alike, or a defect", clashes)
 	c.unsaid = joined(append(c.unsaid, changes...))
 	c.settle(changes)
 }

@@ -107,7 +107,8 @@ func TestFaults(t *testing.T) {
 				fake.Inject(nil)
 				fake.Hangup() // a new connection tries everything again
 				h.faultless(fake)
-				h.alarmed(alarmRefused)
+				h.told(alarmRefused, false)
+				h.told(alarmRefused, true) // nothing is refused any more
 			}
 		})
 	}

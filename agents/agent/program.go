@@ -69,7 +69,10 @@ func (c *core) mend(have *carried, epoch uint16, refused map[flows.FlowKey]bool)
 	c.foreign += uint64(found) //nolint:gosec // not negative
 	if found > 0 {
 		c.alarms.set(true, alarmForeign, c.cfg.Bridge, "%d flows, groups or meters were not as they should be, and were mended", found)
+	} else if c.foreign == c.audited { // nor since the comparison before
+		c.alarms.end(alarmForeign, c.cfg.Bridge)
 	}
+	c.audited = c.foreign
 	return w, found
 }
 

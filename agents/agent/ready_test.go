@@ -92,7 +92,9 @@ func TestZonesOfRoutersAfterARestart(t *testing.T) {
 	}
 	h.Commit(snapshot(t, 2, network+router("r1", 1)+router("r2", 2)))
 	zone := func(id string) string { return h.column("Bridge", "br-int", `external_ids:"hw-zone:`+id+`"`) }
-	h.await("zones", func() (bool, string) { return zone("r1") != "" && zone("r2") != "", h.column("Bridge", "br-int", "external_ids") })
+	h.await("zones", func() (bool, string) {
+		return zone("r1") != "" && zone("r2") != "", h.column("Bridge", "br-int", "external_ids")
+	})
 	h.settled()
 	was := zone("r1")
 	h.restart(snapshot(t, 3, network+router("r1", 1)))

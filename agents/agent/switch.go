@@ -91,6 +91,7 @@ type session struct {
 	filled  bool
 	meters  map[uint32]bool
 	refused map[flows.FlowKey]bool
+	refuses bool      // something, since all was read last
 	checked time.Time // when all was read last
 
 	mu      sync.Mutex // guards the fields below
@@ -231,7 +232,7 @@ func (n *session) fill(ctx context.Context) error {
 	found := len(have.flows)
 	w := n.core.refill(have, false)
 	n.epoch, n.filled = w.epoch, true
-	if err := n.do(ctx, w); err != nil {
+	if err := n.doAll(ctx, w); err != nil {
 		return err
 	}
 	n.log.InfoContext(ctx, "switch was filled", "bridge", n.cfg.Bridge, "found", found, "changes", len(w.bundle), "epoch", w.epoch, "elapsed", time.Since(began))
@@ -253,7 +254,17 @@ func (n *session) check(ctx context.Context) error {
 	if found > 0 {
 		n.log.WarnContext(ctx, "switch differed from the program and was mended", "bridge", n.cfg.Bridge, "differences", found)
 	}
-	return n.do(ctx, w)
+	return n.doAll(ctx, w)
+}
+
+// doAll is do, of all that the switch lacks: what it takes now it refuses no longer.
+func (n *session) doAll(ctx context.Context, w *work) error {
+	n.refuses = false
+	err := n.do(ctx, w)
+	if err == nil && !n.refuses {
+		n.core.alarm(false, alarmRefused, n.cfg.Bridge, "")
+	}
+	return err
 }
 
 // do has the switch do work, and tells who waits for it. What the switch refuses is left out and told of; all else must not wait for it.
@@ -342,6 +353,7 @@ func (n *session) without(ctx context.Context, bundle []openflow.Message, err er
 	}
 	n.log.ErrorContext(ctx, "switch refused a flow or a group", "bridge", n.cfg.Bridge, "err", err)
 	n.core.alarm(true, alarmRefused, n.cfg.Bridge, "%v", err)
+	n.refuses = true
 	n.metrics.refused.Add(float64(len(bundle) - len(out)))
 	return out, nil
 }
@@ -356,6 +368,7 @@ func (n *session) refusals(ctx context.Context, err error) error {
 	}
 	n.log.ErrorContext(ctx, "switch refused a message", "bridge", n.cfg.Bridge, "err", err)
 	n.core.alarm(true, alarmRefused, n.cfg.Bridge, "%v", err)
+	n.refuses = true
 	n.metrics.refused.Inc()
 	return nil
 }
