@@ -17,6 +17,7 @@ const (
 	alarmBridge    = "bridge-missing"
 	alarmTunnel    = "tunnel-error"
 	alarmHost      = "host-unknown"
+	alarmSource    = "tunnel-source"
 	alarmSwitch    = "switch-unreachable"
 	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"

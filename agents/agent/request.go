@@ -83,10 +83,34 @@ func (a *Agent) traceFlow(check *api.TraceCheck) (flow string, err error) {
 			}
 			return
 		}
-		err = fmt.Errorf("host %s has no tunnel", a.cfg.Host)
-		for _, t := range state.All[*state.Tunnel](v, state.Index{List: state.ListAll, ID: state.KindTunnel.String()}) {
-			flow, err = fmt.Sprintf("in_port=%d,tun_id=%#x", t.OFPort, check.GetTunnelKey()), nil
+		if flow = fromTunnel(v, a.cfg.Host, check.GetTunnelKey()); flow != "" {
+			err = nil
+			return
 		}
+		err = fmt.Errorf("host %s has no tunnel to any other host", a.cfg.Host)
 	})
 	return flow, err
+}
+
+// fromTunnel is a packet with a key from any of the hosts whose tunnels come here; "" where there is none.
+func fromTunnel(v *state.View, here string, key uint32) string {
+	self := state.Find[*state.Host](v, here)
+	if self == nil {
+		return ""
+	}
+	for _, other := range state.All[*state.Host](v, state.Index{List: state.ListAll, ID: state.KindHost.String()}) {
+		mine, ok := other.Reach(self)
+		if !ok || other.ID == here {
+			continue
+		}
+		its, _ := self.Reach(other)
+		if t := state.Find[*state.Tunnel](v, state.TunnelID(mine.Encap, mine.Port)); t != nil {
+			field := "tun_src"
+			if its.Address.Is6() {
+				field = "tun_ipv6_src"
+			}
+			return fmt.Sprintf("in_port=%d,tun_id=%#x,%s=%s", t.OFPort, key, field, its.Address)
+		}
+	}
+	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ type wants struct {
 	others  []string                     // hosts of the desired state, where this one is not among them
 	tunnels map[string]map[string]string // options, by state.TunnelID
 	uplinks map[string]string            // bridges by physical network
+	stray   bool                         // tunnelled packets come from an address that is none of the host's tunnel ends
 }
 
 // wants reads from the desired state which kinds of tunnels there are to be: those by which this host and some other reach each other.
@@ -31,6 +31,7 @@ func (c *core) wants() wants {
 			return
 		}
 		ends := self.TunnelEnds
+		w.stray = c.cfg.TunnelAddress.IsValid() && !slices.ContainsFunc(ends, func(e state.TunnelEnd) bool { return e.Address == c.cfg.TunnelAddress })
 		for _, other := range state.All[*state.Host](v, state.Index{List: state.ListAll, ID: state.KindHost.String()}) {
 			if end, ok := self.Reach(other); ok && other.ID != self.ID {
 				ends = append(ends[:len(ends):len(ends)], end)
@@ -38,30 +39,23 @@ func (c *core) wants() wants {
 		}
 		for _, end := range ends {
 			options := map[string]string{"key": "flow", "remote_ip": "flow", "dst_port": strconv.Itoa(int(end.Port))}
-			if local := c.source(self, end.Encap); local.IsValid() {
-				options["local_ip"] = local.String()
-			}
+			options["local_ip"] = c.source(self, end.Encap)
 			w.tunnels[state.TunnelID(end.Encap, end.Port)] = options
 		}
 	})
 	return w
 }
 
-// source is the address that tunnelled packets come from, where it can only be one.
-func (c *core) source(self *state.Host, e state.Encap) netip.Addr {
+// source is the address that tunnelled packets come from, or that their flows say which. Left to the routes of the host it could be one that the others do not know,
+// and do not take packets from.
+func (c *core) source(self *state.Host, e state.Encap) string {
 	if c.cfg.TunnelAddress.IsValid() {
-		return c.cfg.TunnelAddress
+		return c.cfg.TunnelAddress.String()
 	}
-	var out netip.Addr
-	for _, end := range self.TunnelEnds {
-		if end.Encap == e {
-			if out.IsValid() && out != end.Address {
-				return netip.Addr{}
-			}
-			out = end.Address
-		}
+	if one := self.Source(e); one.IsValid() {
+		return one.String()
 	}
-	return out
+	return "flow"
 }
 
 // problem is what stands in the way of the wiring.
@@ -94,6 +88,9 @@ func wire(v *ovsdb.View, cfg Config, w wants) (ops []ovsdb.Op, problems []proble
 			names += " and others"
 		}
 		problems = append(problems, problem{alarmHost, cfg.Host, fmt.Sprintf("the desired state has the hosts %s, but not this one: there are no tunnels", names)})
+	}
+	if w.stray {
+		problems = append(problems, problem{alarmSource, cfg.Bridge, fmt.Sprintf("tunnelled packets come from %s, which is none of the host's tunnel_ends: the other hosts drop them", cfg.TunnelAddress)})
 	}
 	return append(ops, more...), problems
 }

@@ -178,7 +178,7 @@ func (c *core) problems(list []problem) {
 		c.alarms.set(true, p.code, p.object, "%s", p.text)
 	}
 	for k := range c.alarms.standing {
-		if (k.code == alarmBridge || k.code == alarmTunnel || k.code == alarmHost) && !stands[k] {
+		if (k.code == alarmBridge || k.code == alarmTunnel || k.code == alarmSource || k.code == alarmHost) && !stands[k] {
 			c.alarms.end(k.code, k.object)
 		}
 	}

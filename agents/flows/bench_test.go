@@ -3,6 +3,7 @@ package flows
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
@@ -194,4 +195,26 @@ func BenchmarkGroups(b *testing.B) {
 	run("first group", crowd(n), append(grouped(n, "sg"), crowdGroup()), grouped(n))
 	run("one rule more", all, []state.Object{crowdGroup(22)}, []state.Object{crowdGroup()})
 	run("remote group of 1000", all, []state.Object{withRemote(crowdGroup(), "members")}, []state.Object{crowdGroup()})
+}
+
+// BenchmarkHosts is what the hosts of a large site cost each host.
+func BenchmarkHosts(b *testing.B) {
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / (1 << 20)
+	}
+	for b.Loop() {
+		l, _ := newBare(&state.Tunnel{ID: state.TunnelID(state.VXLAN, 4789), Port: 4789, OFPort: 1})
+		empty := heap()
+		var all []state.Object
+		for i := range 1000 {
+			all = append(all, &state.Host{ID: fmt.Sprintf("host-%d", i), Key: uint32(i + 1), //nolint:gosec // small
+				TunnelEnds: []state.TunnelEnd{{Address: netip.AddrFrom4([4]byte{172, 31, byte(i >> 8), byte(i)}), Port: 4789}}})
+		}
+		l.set(all...)
+		b.ReportMetric(heap()-empty, "MiB")
+		runtime.KeepAlive(l)
+	}
 }

@@ -16,6 +16,7 @@ const (
 	TClassify    Table = 0
 	TTrunk       Table = 1
 	TTap         Table = 2
+	TTunnelIn    Table = 3
 	TSourcePPS   Table = 4
 	TSourceL2    Table = 5
 	TSourceIP    Table = 6
@@ -76,9 +77,10 @@ type TableInfo struct {
 // TableMap is the pipeline. A flow of priority 0 in each table does what Miss and Reason say, and counts.
 func TableMap() []TableInfo {
 	return []TableInfo{
-		{TClassify, "classify", 0, "unknown-port", "By where a packet comes from: its network and source port, the connection tracking zone of the port, or, of a tunnel, what its key names."},
+		{TClassify, "classify", 0, "unknown-port", "By where a packet comes from: its network and source port, the connection tracking zone of the port; of a tunnel, whether the sender is a host that is known."},
 		{TTrunk, "trunk", 0, "unknown-vlan", "Of tagged packets from a trunk's parent: the subport; the tag is taken off."},
 		{TTap, "tap", TSourcePPS, "", "Empty unless a trace or a mirror was asked for: copies what comes in."},
+		{TTunnelIn, "tunnel-in", 0, "unknown-tunnel", "Of what another host sent: what the tunnel's key names."},
 		{TSourcePPS, "source-pps", TSourceL2, "", "Quality of service: packets a second from a port."},
 		{TSourceL2, "source-l2", 0, "source-mac", "Port security: Ethernet source, sender addresses of ARP, link-layer addresses of neighbour discovery; what only routers and DHCP servers may say."},
 		{TSourceIP, "source-ip", 0, "source-ip", "Port security: IP source, with allowed address pairs."},

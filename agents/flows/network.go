@@ -117,15 +117,25 @@ func floodAway(x *emitter, network *state.Network) []openflow.Bucket {
 type tunnelEnd struct {
 	key     uint32 // the host's
 	address netip.Addr
-	port    uint32 // the switch's
+	source  netip.Addr // of what is sent; invalid: the tunnel's port has it
+	port    uint32     // the switch's
 }
 
 // set directs what the tunnel's port sends.
 func (e tunnelEnd) set() []openflow.Action {
-	if e.address.Is4() {
-		return []openflow.Action{setAddr(openflow.TunDst, e.address)}
+	to, from := openflow.TunDst, openflow.TunSrc
+	if e.address.Is6() {
+		to, from = openflow.TunIPv6Dst, openflow.TunIPv6Src
 	}
-	return []openflow.Action{setAddr(openflow.TunIPv6Dst, e.address)}
+	do := []openflow.Action{setAddr(to, e.address)}
+	if !e.source.IsValid() {
+		return do
+	}
+	if do = append(do, setAddr(from, e.source)); e.source.Is6() { // what came by IPv4 has addresses of it, which hold before these
+		do = append(do, set(openflow.TunSrc, 0), set(openflow.TunDst, 0))
+		slices.Reverse(do)
+	}
+	return do
 }
 
 // endOf is the tunnel to a host.
@@ -134,15 +144,19 @@ func endOf(x *emitter, id string) (tunnelEnd, bool) {
 	if self == nil || other == nil || id == x.c.cfg.Host {
 		return tunnelEnd{}, false
 	}
-	end, ok := self.Reach(other)
+	mine, its, ok := self.Way(other)
 	if !ok {
 		return tunnelEnd{}, false
 	}
-	tunnel := get[*state.Tunnel](x, state.TunnelID(end.Encap, end.Port))
+	tunnel := get[*state.Tunnel](x, state.TunnelID(its.Encap, its.Port))
 	if tunnel == nil {
 		return tunnelEnd{}, false
 	}
-	return tunnelEnd{other.Key, end.Address, tunnel.OFPort}, true
+	end := tunnelEnd{key: other.Key, address: its.Address, port: tunnel.OFPort}
+	if !self.Source(its.Encap).IsValid() {
+		end.source = mine.Address
+	}
+	return end, true
 }
 
 // endsOf are the tunnels to the hosts that have ports of a network, each once.

@@ -13,7 +13,7 @@ func Reasons() []string {
 			out = append(out, t.Reason)
 		}
 	}
-	return append(out, "inner-tag", "rogue-dhcp", "rogue-router", "source-nd", "moved-twice", "not-plugged", "own-packet",
+	return append(out, "inner-tag", "rogue-dhcp", "rogue-router", "source-nd", "moved-twice", "not-plugged", "own-packet", "tunnel-source",
 		"out-cut", "out-blocked", "out-invalid", "in-cut", "in-blocked", "in-invalid",
 		"martian", "dhcp-routed", "blackhole", "no-next-hop", "not-translated", "not-gateway", "no-gateway", "untranslated")
 }

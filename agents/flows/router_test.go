@@ -80,8 +80,8 @@ func TestRouterBetweenNetworks(t *testing.T) {
 	l.same()
 	l.expect("a router that is down", v4("10.0.2.12"), "drop")
 	l.remove(state.Ref{Kind: state.KindPlug, ID: "p1"}, state.Ref{Kind: state.KindPlug, ID: "p2"})
-	if got := l.compiler.Stats().Units; got != 1 {
-		t.Errorf("%d units are left without a port, want the static one", got)
+	if got := l.compiler.Stats().Units; got != 4 {
+		t.Errorf("%d units are left without a port, want the static one and one for each host", got)
 	}
 }
 

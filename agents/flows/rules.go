@@ -27,6 +27,7 @@ const (
 	ruleExternal rule = 16 // how a network is joined to its physical network
 	ruleSnat     rule = 17 // an address, or a block of its ports, that this host has a part in
 	ruleAddress  rule = 18 // such an address as a whole
+	ruleSender   rule = 19 // a host that sends here by tunnels
 	ruleTap      rule = 32 // packets that are watched
 	ruleLog      rule = 40 // records of what a set of groups, or a port's, let begin or drop
 	rulePart     rule = 20 // a part of an address set, for one group and direction
@@ -81,6 +82,8 @@ func (r rule) about() about {
 		return about{"snat", false, compileSnat}
 	case ruleAddress:
 		return about{"address", false, compileAddress}
+	case ruleSender:
+		return about{"sender", false, compileSender}
 	case ruleLimit:
 		return about{"limit", false, compileLimit}
 	}
@@ -96,6 +99,8 @@ func (c Class) String() string { return rule(c).about().name }
 // rootsOf are the units that an object calls for at a host by being there. Everything else is compiled because something needs it.
 func rootsOf(host string, o state.Object) []unitKey {
 	switch o := o.(type) {
+	case *state.Host:
+		return []unitKey{{ruleSender, o.ID}}
 	case *state.Plug:
 		return []unitKey{{rulePort, o.ID}}
 	case *state.Tap:

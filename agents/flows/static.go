@@ -94,17 +94,19 @@ func staticPunt(x *emitter) {
 	}
 }
 
-// staticTunnel reads the keys of what comes from other hosts, and writes those of what goes there.
+// staticTunnel reads the keys of what comes from other hosts, and writes those of what goes there. What no known host has sent is dropped before: compileSender
+// makes the flows of those that are known.
 func staticTunnel(x *emitter) {
 	for _, t := range all[*state.Tunnel](x, state.ListAll, state.KindTunnel.String()) {
 		in := match().Num(openflow.InPort, uint64(t.OFPort))
+		x.flow(Reason("tunnel-source"), TClassify, PLow, in)
 		kind := func(k int) openflow.Match { return in.Part(openflow.TunID, 21, 2, uint64(k)) } //nolint:gosec // one of four types
 		hop := []openflow.Action{move(openflow.TunID, 0, 21, RDest, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)}
-		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelPort), apply(hop...), goTo(TDestination))
-		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelMoved), apply(append(hop, raise(FlagOnce))...), goTo(TDestination))
-		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelRouter), apply(
+		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelPort), apply(hop...), goTo(TDestination))
+		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelMoved), apply(append(hop, raise(FlagOnce))...), goTo(TDestination))
+		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelRouter), apply(
 			move(openflow.TunID, 0, 21, openflow.Metadata, MetaRouterFrom), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TRouterMAC))
-		x.flow(t.Ref(), TClassify, PNormal, kind(TunnelNetwork), apply(
+		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelNetwork), apply(
 			move(openflow.TunID, 0, 21, openflow.Metadata, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TFlood))
 	}
 	key := func(kind int) []openflow.Action {

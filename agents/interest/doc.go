@@ -1,8 +1,8 @@
 // Package interest says which objects of a site a host needs: those that can matter to a packet that a port on the host sends or gets, and no others.
 // It is pure: changes in, what enters and leaves each host's set out.
 //
-// A host's set is made of sections, which hosts share: a network's own (the network, its subnets and neighbours, with the ports that those are behind), its ports and routers with the hosts
-// that they are on, a router's (with its floating IPs and the hosts of its gateway), a security group, the parts of an address set, and what is the host's
+// A host's set is made of sections, which hosts share: a network's own (the network, its subnets and neighbours, with the ports that those are behind), its ports and
+// routers, a router's (with its floating IPs), a security group, the parts of an address set, all hosts of the site with the gateways between sites, and what is the host's
 // alone. A host subscribes to sections and an object belongs to sections, so that nothing is kept for each pair of a host and an object, and
 // a change goes to the subscribers of the object's sections.
 //
@@ -19,7 +19,8 @@
 //     their ports, gateways of routers, addresses that hosts translate to;
 //   - to the logs of what its ports' security groups let by and drop: those of a group come with the group, those of a port go where the port is, and those
 //     of a project to the hosts that have ports of the project;
-//   - to the SNAT addresses that it uses or owns, and to the gateways between sites.
+//   - to the SNAT addresses that it uses or owns, and to all hosts: it takes from tunnels what they send and nothing else, and which of them may send
+//     does not follow from what it sends itself.
 package interest
 
 import "github.com/headwater-cloud/headwater/agents/state"

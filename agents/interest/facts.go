@@ -35,16 +35,13 @@ func (g *Graph) nodesOf(k state.Kind, ids ...string) []*node {
 func (g *Graph) factsOf(o state.Object) facts {
 	switch o := o.(type) {
 	case *state.Host:
-		if o.Gateway {
-			return hostFacts{g.everyone}
-		}
-		return hostFacts{}
+		return hostFacts{g.everyone}
 	case *state.Network:
 		return networkFacts{o.Segment == state.Overlay}
 	case *state.Subnet:
-		return inNetwork{g.node(state.KindNetwork, o.Network), nil, nil}
+		return inNetwork{g.node(state.KindNetwork, o.Network), nil}
 	case *state.Neighbor:
-		return inNetwork{g.node(state.KindNetwork, o.Network), g.node(state.KindHost, o.Host), g.node(state.KindPort, o.Port)}
+		return inNetwork{g.node(state.KindNetwork, o.Network), g.node(state.KindPort, o.Port)}
 	case *state.Port:
 		return &portFacts{g.node(state.KindNetwork, o.Network), g.nodesOf(state.KindHost, o.Host, o.NextHost),
 			g.node(state.KindPort, o.Parent), g.nodesOf(state.KindSecurityGroup, o.SecurityGroups...), g.node(kindProject, o.Project)}

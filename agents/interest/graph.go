@@ -31,7 +31,6 @@ type touch struct {
 	existed bool
 	content bool // made, changed or gone, and not only moved between sections
 	places  []*section
-	held    map[*section]bool // of hosts: whether it was in a section as one that others name; of sections that changed
 }
 
 // subsChange is how a host's subscriptions changed.
@@ -138,17 +137,10 @@ func (g *Graph) Set(host string) []state.Ref {
 	}
 	var kinds [kindSet][]state.Ref
 	total := 0
-	hosts := map[*node]struct{}{} // the only ones that are in many sections
 	for s := range w.subs {
 		for n := range s.members {
 			if n.facts == nil || !n.firstIn(s, w.subs) {
 				continue
-			}
-			if n.ref.Kind == state.KindHost {
-				if _, twice := hosts[n]; twice {
-					continue
-				}
-				hosts[n] = struct{}{}
 			}
 			kinds[n.ref.Kind] = append(kinds[n.ref.Kind], n.ref)
 			total++
@@ -161,12 +153,8 @@ func (g *Graph) Set(host string) []state.Ref {
 	return out
 }
 
-// firstIn says whether s is the first of the object's places that are among the sections, so that it is counted once. Hosts may be where
-// their places do not say.
+// firstIn says whether s is the first of the object's places that are among the sections, so that it is counted once.
 func (n *node) firstIn(s *section, subs map[*section]struct{}) bool {
-	if n.ref.Kind == state.KindHost {
-		return true
-	}
 	for _, p := range n.places {
 		if p == s {
 			return true
@@ -258,7 +246,7 @@ func (g *Graph) disturb(n *node) {
 	case networkFacts, *groupFacts:
 		all(n.ext().own)
 	case *portFacts:
-		for _, h := range f.names(n) {
+		for _, h := range f.hosts(n) {
 			b.disturbHost(h)
 		}
 	case *snatFacts:

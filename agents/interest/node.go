@@ -13,16 +13,14 @@ type node struct {
 	uses   int        // by facts of others; without uses and facts a node is forgotten
 	facts  facts      // nil: the object is not there
 	places []*section // where the object is, as far as its facts say; never changed, only replaced
-	names  []*node    // the hosts that it names: they are where it is
 	more   *more      // nil: nothing yet
 }
 
 // more is what few nodes have.
 type more struct {
-	own    *section                  // of networks, routers, security groups, address sets and hosts
+	own    *section                  // of networks, routers, security groups and address sets; of hosts: what is plugged there
 	ports  *section                  // of networks: the ports
 	beyond *section                  // of networks: what answers there beside ports
-	held   map[*section]int          // of hosts: how many objects that name the host are in a section
 	back   [links]map[*node]struct{} // who refers here
 	watch  *watch                    // of hosts that are watched
 }
@@ -43,6 +41,7 @@ const (
 
 // section is a part of hosts' sets.
 type section struct {
+	of      *node // the host whose own section it is; nil of all others
 	members map[*node]struct{}
 	subs    map[*watch]struct{}
 }
@@ -68,12 +67,20 @@ func (n *node) ext() *more {
 
 func sectionAt(s **section) *section {
 	if *s == nil {
-		*s = &section{members: map[*node]struct{}{}, subs: map[*watch]struct{}{}}
+		*s = &section{nil, map[*node]struct{}{}, map[*watch]struct{}{}}
 	}
 	return *s
 }
 
-func (n *node) own() *section    { return sectionAt(&n.ext().own) }
+// own is the node's own section.
+func (n *node) own() *section {
+	s := sectionAt(&n.ext().own)
+	if n.ref.Kind == state.KindHost {
+		s.of = n
+	}
+	return s
+}
+
 func (n *node) ports() *section  { return sectionAt(&n.ext().ports) }
 func (n *node) beyond() *section { return sectionAt(&n.ext().beyond) }
 
@@ -91,8 +98,6 @@ type facts interface {
 	refers(f func(l link, to *node))
 	// places are the sections that the object n is in.
 	places(n *node) []*section
-	// names are the hosts that come with it.
-	names(n *node) []*node
 	// same says whether other facts, of the same kind, decide the same.
 	same(other facts) bool
 }
@@ -103,40 +108,24 @@ type hostFacts struct{ everyone *section }
 
 func (f hostFacts) refers(func(link, *node)) {}
 
-// places: a gateway between sites matters to all hosts.
-func (f hostFacts) places(n *node) []*section {
-	if f.everyone != nil {
-		return []*section{n.own(), f.everyone}
-	}
-	return []*section{n.own()}
-}
-func (f hostFacts) names(*node) []*node { return nil }
+// places: every host has to know whose tunnels it takes packets from, and a host that has nothing to do with it now may still send some late.
+func (f hostFacts) places(*node) []*section { return []*section{f.everyone} }
 
 type networkFacts struct{ tunnelled bool }
 
 func (f networkFacts) refers(func(link, *node))  {}
 func (f networkFacts) places(n *node) []*section { return []*section{n.own()} }
-func (f networkFacts) names(*node) []*node       { return nil }
 
 // inNetwork are the facts of subnets and neighbours.
-type inNetwork struct{ network, host, port *node }
+type inNetwork struct{ network, port *node }
 
 func (f inNetwork) refers(each func(link, *node)) {
 	each(plain, f.network)
-	if f.host != nil {
-		each(plain, f.host)
-	}
 	if f.port != nil {
 		each(linkBehind, f.port)
 	}
 }
 func (f inNetwork) places(*node) []*section { return []*section{f.network.own()} }
-func (f inNetwork) names(*node) []*node {
-	if f.host == nil {
-		return nil
-	}
-	return []*node{f.host}
-}
 
 type portFacts struct {
 	network *node
@@ -163,7 +152,7 @@ func (f *portFacts) refers(each func(link, *node)) {
 
 func (f *portFacts) places(n *node) []*section {
 	out := f.known(n)
-	for _, h := range f.names(n) {
+	for _, h := range f.hosts(n) {
 		out = append(out, h.own())
 	}
 	for sub := range n.from(linkSubport) { // it says where its subports are
@@ -186,8 +175,8 @@ func (f *portFacts) known(n *node) []*section {
 	return out
 }
 
-// names are the hosts that the port is on: its own, its parent's and its subports'.
-func (f *portFacts) names(n *node) []*node {
+// hosts are those that the port is on: its own, its parent's and its subports'.
+func (f *portFacts) hosts(n *node) []*node {
 	out := f.on
 	extend := func(other *node) {
 		if p, ok := other.facts.(*portFacts); ok {
@@ -245,7 +234,6 @@ func (f *routerFacts) places(n *node) []*section {
 	}
 	return out
 }
-func (f *routerFacts) names(*node) []*node { return f.acts }
 
 type floatingFacts struct{ network, router, port *node }
 
@@ -266,14 +254,13 @@ func (f *floatingFacts) places(*node) []*section {
 	}
 	if f.port != nil {
 		if p, ok := f.port.facts.(*portFacts); ok {
-			for _, h := range p.names(f.port) {
+			for _, h := range p.hosts(f.port) {
 				out = append(out, h.own())
 			}
 		}
 	}
 	return out
 }
-func (f *floatingFacts) names(*node) []*node { return nil }
 
 type groupFacts struct{ sets []*node }
 
@@ -283,13 +270,11 @@ func (f *groupFacts) refers(each func(link, *node)) {
 	}
 }
 func (f *groupFacts) places(n *node) []*section { return []*section{n.own()} }
-func (f *groupFacts) names(*node) []*node       { return nil }
 
 type partFacts struct{ set *node }
 
 func (f partFacts) refers(each func(link, *node)) { each(plain, f.set) }
 func (f partFacts) places(*node) []*section       { return []*section{f.set.own()} }
-func (f partFacts) names(*node) []*node           { return nil }
 
 // logFacts are the facts of a log: of a port, or of all ports of a security group or a project.
 type logFacts struct{ port, group *node }
@@ -312,13 +297,12 @@ func (f logFacts) places(*node) []*section {
 		return nil
 	}
 	if p, ok := f.port.facts.(*portFacts); ok {
-		for _, h := range p.names(f.port) {
+		for _, h := range p.hosts(f.port) {
 			out = append(out, h.own())
 		}
 	}
 	return out
 }
-func (f logFacts) names(*node) []*node { return nil }
 
 type snatFacts struct {
 	network, router *node
@@ -342,7 +326,6 @@ func (f *snatFacts) places(*node) []*section {
 	}
 	return out
 }
-func (f *snatFacts) names(*node) []*node { return f.on }
 
 func (f hostFacts) same(other facts) bool      { return f == other }
 func (f networkFacts) same(other facts) bool   { return f == other }

@@ -11,7 +11,7 @@ func (g *Graph) settle() (map[string]Delta, *Step) {
 	b := g.batch
 	for n, t := range b.touched { // before any section changes
 		if t.content {
-			b.audience(n, n.everywhere()...)
+			b.audience(n, n.places...)
 		}
 	}
 	for n := range b.stale {
@@ -22,16 +22,13 @@ func (g *Graph) settle() (map[string]Delta, *Step) {
 	}
 	for n, t := range b.touched {
 		if t.content {
-			b.audience(n, n.everywhere()...)
+			b.audience(n, n.places...)
 			continue
 		}
 		for _, s := range n.places {
 			if !slices.Contains(t.places, s) {
 				b.audience(n, s)
 			}
-		}
-		for s := range t.held {
-			b.audience(n, s)
 		}
 	}
 	out := map[string]Delta{}
@@ -51,59 +48,37 @@ func (g *Graph) settle() (map[string]Delta, *Step) {
 	return out, &b.Step
 }
 
-// everywhere are all sections that the object is in.
-func (n *node) everywhere() []*section {
-	out := slices.Clone(n.places)
-	if n.more != nil {
-		for s := range n.more.held {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// place puts an object where its facts say now, and the hosts that it names with it.
+// place puts an object where its facts say now.
 func (g *Graph) place(n *node) {
 	b := g.batch
 	var places []*section
-	var names []*node
 	if n.facts != nil {
-		places, names = n.facts.places(n), n.facts.names(n)
+		places = n.facts.places(n)
 	}
-	if sameSet(places, n.places) && sameSet(names, n.names) {
+	if sameSet(places, n.places) {
 		return
 	}
 	b.touch(n)
-	for _, x := range n.names {
-		b.disturbIfPort(n, x)
-		for _, s := range n.places {
-			b.hold(x, s, -1)
-		}
-	}
+	b.disturbIfPort(n)
 	for _, s := range n.places {
 		if !slices.Contains(places, s) {
 			b.audience(n, s)
-			if n.more == nil || n.more.held[s] == 0 {
-				delete(s.members, n)
-			}
+			delete(s.members, n)
 		}
 	}
-	n.places, n.names = places, names
+	n.places = places
 	for _, s := range places {
 		s.members[n] = struct{}{}
 	}
-	for _, x := range names {
-		b.disturbIfPort(n, x)
-		for _, s := range places {
-			b.hold(x, s, 1)
-		}
-	}
+	b.disturbIfPort(n)
 }
 
 // disturbIfPort: a port that comes to a host or leaves it, be it by its trunk's parent, changes what the host reaches.
-func (b *batch) disturbIfPort(n, host *node) {
-	if n.ref.Kind == state.KindPort {
-		b.disturbHost(host)
+func (b *batch) disturbIfPort(n *node) {
+	for _, s := range n.places {
+		if n.ref.Kind == state.KindPort && s.of != nil {
+			b.disturbHost(s.of)
+		}
 	}
 }
 
@@ -118,37 +93,6 @@ func sameSet[T comparable](a, b []T) bool {
 		}
 	}
 	return true
-}
-
-// hold counts an object that names a host in a section.
-func (b *batch) hold(host *node, s *section, by int) {
-	m := host.ext()
-	if m.held == nil {
-		m.held = map[*section]int{}
-	}
-	before := m.held[s]
-	now := before + by
-	if now == 0 {
-		delete(m.held, s)
-	} else {
-		m.held[s] = now
-	}
-	if (before == 0) == (now == 0) {
-		return
-	}
-	t := b.touch(host)
-	if t.held == nil {
-		t.held = map[*section]bool{}
-	}
-	if _, known := t.held[s]; !known {
-		t.held[s] = before > 0
-	}
-	b.audience(host, s)
-	if now > 0 {
-		s.members[host] = struct{}{}
-	} else if !slices.Contains(host.places, s) {
-		delete(s.members, host)
-	}
 }
 
 // subscribe finds a host's subscriptions anew.
@@ -218,37 +162,6 @@ func (n *node) within(subs map[*section]struct{}, t *touch) bool {
 	}
 	for _, s := range places {
 		if _, ok := subs[s]; ok {
-			return true
-		}
-	}
-	if t != nil {
-		for s, was := range t.held {
-			if _, ok := subs[s]; ok && was {
-				return true
-			}
-		}
-	}
-	if n.more == nil || len(n.more.held) == 0 {
-		return false
-	}
-	held := func(s *section) bool {
-		if t != nil {
-			if _, changed := t.held[s]; changed {
-				return false // looked at above
-			}
-		}
-		return n.more.held[s] > 0
-	}
-	if len(n.more.held) < len(subs) {
-		for s := range n.more.held {
-			if _, ok := subs[s]; ok && held(s) {
-				return true
-			}
-		}
-		return false
-	}
-	for s := range subs {
-		if held(s) {
 			return true
 		}
 	}

@@ -55,18 +55,10 @@ func addMembers(nodes map[*node]struct{}, s *section) {
 func merge(touched map[*node]*touch, n *node, later *touch) {
 	first := touched[n]
 	if first == nil {
-		touched[n] = &touch{later.existed, later.content, later.places, maps.Clone(later.held)}
+		touched[n] = &touch{later.existed, later.content, later.places}
 		return
 	}
 	first.content = first.content || later.content
-	for s, was := range later.held {
-		if first.held == nil {
-			first.held = map[*section]bool{}
-		}
-		if _, known := first.held[s]; !known {
-			first.held[s] = was
-		}
-	}
 }
 
 // without takes the references of b out of a: an object that went and came again under its name is set. Both are sorted.

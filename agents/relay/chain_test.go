@@ -33,7 +33,7 @@ func TestThroughRelay(t *testing.T) {
 		if err := top.AppliedOn(ctx, last); err != nil {
 			t.Error(err)
 		}
-		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/102 p1")
+		want(t, "commits", a.took(), "i1/101 whole h1 h2 n1 p1", "i1/102 p1")
 		a.client.Report(&api.Report{Ports: []*api.PortStatus{{Port: "p1", Plugged: true, Ready: true}}})
 		settle(time.Second)
 		if got := strings.Join(r.heard(), "\n"); !strings.Contains(got, `report:{ports:{port:"p1" plugged:true ready:true}} host:"h1"`) {
@@ -74,7 +74,7 @@ func TestRelayKilled(t *testing.T) {
 		settle(time.Minute)
 		r.commit([]*api.Object{apiPort("p1", "n1", "h1", 7)})
 		settle(time.Second)
-		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/101", "i1/102 p1")
+		want(t, "commits", a.took(), "i1/101 whole h1 h2 n1 p1", "i1/101", "i1/102 p1")
 		heard := strings.Join(r.heard(), "\n")
 		for _, s := range []string{`port:"p1" plugged:true`, `applied:{incarnation:"i1" revision:102} host:"h1"`} {
 			if !strings.Contains(heard, s) {
@@ -108,7 +108,7 @@ func TestMovedHostGetsADelta(t *testing.T) {
 		cfg.Servers = []string{"relay2"}
 		a = r.agent(cfg)
 		settle(time.Second)
-		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/108 p6")
+		want(t, "commits", a.took(), "i1/101 whole h1 h2 n1 p1", "i1/108 p6")
 		if got := count(t, second.metrics.resumed); got != 1 {
 			t.Errorf("%v resumes at the other relay, want 1", got)
 		}
@@ -125,7 +125,7 @@ func TestIdleStreamIsTold(t *testing.T) {
 		settle(time.Second)
 		r.commit([]*api.Object{apiPort("p5", "n2", "h2", 5)})
 		settle(2 * idleTime)
-		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i1/102")
+		want(t, "commits", a.took(), "i1/101 whole h1 h2 n1 p1", "i1/102")
 	})
 }
 
@@ -147,7 +147,7 @@ func TestUpstreamAway(t *testing.T) {
 		settle(6 * time.Hour)
 		a := r.agent(r.config("h1", "relay1"))
 		settle(time.Minute)
-		want(t, "new, with Top away", a.took(), "i1/101 whole h1 n1 p1")
+		want(t, "new, with Top away", a.took(), "i1/101 whole h1 h2 n1 p1")
 		relay.stop()
 		if up, err = NewUpstream(cfg); err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestUpstreamAway(t *testing.T) {
 		r.serve("relay1", up, cred)
 		b := r.agent(r.config("h2", "relay1"))
 		settle(time.Minute)
-		want(t, "from a relay that has started with Top away", b.took(), "i1/101 whole h2 n2 p2")
+		want(t, "from a relay that has started with Top away", b.took(), "i1/101 whole h1 h2 n2 p2")
 		want(t, "from where it was", a.took(), "i1/101")
 		r.commit([]*api.Object{apiPort("p1", "n1", "h1", 7)})
 		r.top("top")

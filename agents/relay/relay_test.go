@@ -50,7 +50,7 @@ func TestHostIsToldItsPart(t *testing.T) {
 		s, _ := r.top("top")
 		a := r.agent(r.config("h1", "top"))
 		settle(time.Second)
-		want(t, "first", a.took(), "i1/101 whole h1 n1 p1")
+		want(t, "first", a.took(), "i1/101 whole h1 h2 n1 p1")
 		r.commit([]*api.Object{apiPort("p3", "n1", "h2", 3), apiPort("p1", "n1", "h1", 9)})
 		settle(time.Second)
 		r.commit([]*api.Object{apiPort("p4", "n2", "h2", 4)}) // not of h1
@@ -60,7 +60,7 @@ func TestHostIsToldItsPart(t *testing.T) {
 		if err := s.AppliedOn(limited, last); err != nil {
 			t.Error(err)
 		}
-		want(t, "changes", a.took(), "i1/102 h2 p1 p3", "i1/104 -h2 -p3")
+		want(t, "changes", a.took(), "i1/102 p1 p3", "i1/104 -p3")
 		settle(time.Second)
 		heard := r.heard()
 		if got := heard[len(heard)-1]; got != `applied:{incarnation:"i1" revision:104} host:"h1"` {
@@ -102,7 +102,7 @@ func TestResume(t *testing.T) {
 		settle(time.Second)
 		a = r.agent(cfg)
 		settle(time.Second)
-		want(t, "again", a.took(), "i1/101 whole h1 h2 n1 p1 p3", "i1/105 -h2 -p3")
+		want(t, "again", a.took(), "i1/101 whole h1 h2 n1 p1 p3", "i1/105 -p3")
 		a.stop()
 		for i := range 9 {
 			r.commit([]*api.Object{apiPort("p1", "n1", "h1", uint32(20+i))})
@@ -110,7 +110,7 @@ func TestResume(t *testing.T) {
 		settle(time.Second)
 		a = r.agent(cfg)
 		settle(time.Second)
-		want(t, "much later", a.took(), "i1/105 whole h1 n1 p1", "i1/114 p1")
+		want(t, "much later", a.took(), "i1/105 whole h1 h2 n1 p1", "i1/114 p1")
 		if got := count(t, s.metrics.snapshots.WithLabelValues(reasonOld)); got != 1 {
 			t.Errorf("%v snapshots for revisions that are forgotten, want 1", got)
 		}
@@ -162,8 +162,8 @@ func TestTwoOfOneName(t *testing.T) {
 		settle(10 * time.Second)
 		r.commit([]*api.Object{apiPort("p1", "n1", "h1", 7)})
 		settle(time.Second)
-		want(t, "the later", second.took(), "i1/101 whole h1 n1 p1", "i1/102 p1")
-		want(t, "the earlier", first.took(), "i1/101 whole h1 n1 p1")
+		want(t, "the later", second.took(), "i1/101 whole h1 h2 n1 p1", "i1/102 p1")
+		want(t, "the earlier", first.took(), "i1/101 whole h1 h2 n1 p1")
 		alarms := func(over string) (n int) {
 			for _, m := range r.heard() {
 				if strings.Contains(m, AlarmDuplicateHost) && strings.Contains(m, "over:true") == (over == "over") {
@@ -307,7 +307,7 @@ func TestIncarnation(t *testing.T) {
 		settle(time.Second)
 		r.commit(nil, portRef("p9"))
 		settle(time.Second)
-		want(t, "commits", a.took(), "i1/101 whole h1 n1 p1", "i2/7 p9", "i2/8 -p9")
+		want(t, "commits", a.took(), "i1/101 whole h1 h2 n1 p1", "i2/7 p9", "i2/8 -p9")
 	})
 }
 
@@ -322,8 +322,8 @@ func TestUnreadableObject(t *testing.T) {
 		bad := &api.Object{Kind: &api.Object_Subnet{Subnet: &api.Subnet{Id: "s1", Network: "n1", Cidr: "10.0.0.0/99"}}}
 		r.commit([]*api.Object{bad, apiPort("p5", "n1", "h1", 5)})
 		settle(2 * digestEvery)
-		want(t, "commits", a.took()[:2], "i1/101 whole h1 n1 p1", "i1/102 p5")
-		if a.has() != "h1 n1 p1 p5" {
+		want(t, "commits", a.took()[:2], "i1/101 whole h1 h2 n1 p1", "i1/102 p5")
+		if a.has() != "h1 h2 n1 p1 p5" {
 			t.Errorf("it has %s", a.has())
 		}
 	})

@@ -44,14 +44,35 @@ func (e Encap) String() string {
 
 // Reach is the tunnel end of other that a host sends to: the first that shares a zone, a family and an encapsulation with one of its own.
 func (h *Host) Reach(other *Host) (TunnelEnd, bool) {
+	_, its, ok := h.Way(other)
+	return its, ok
+}
+
+// Way is the tunnel end that a host sends from to other, and the one of other's that it sends to.
+func (h *Host) Way(other *Host) (mine, its TunnelEnd, ok bool) {
 	for _, mine := range h.TunnelEnds {
 		for _, its := range other.TunnelEnds {
 			if mine.Zone == its.Zone && mine.Encap == its.Encap && mine.Address.Is4() == its.Address.Is4() {
-				return its, true
+				return mine, its, true
 			}
 		}
 	}
-	return TunnelEnd{}, false
+	return TunnelEnd{}, TunnelEnd{}, false
+}
+
+// Source is the address that all tunnelled packets of the host come from; invalid where it has several for an encapsulation, or none.
+func (h *Host) Source(e Encap) netip.Addr {
+	var out netip.Addr
+	for _, end := range h.TunnelEnds {
+		switch {
+		case end.Encap != e || end.Address == out:
+		case out.IsValid():
+			return netip.Addr{}
+		default:
+			out = end.Address
+		}
+	}
+	return out
 }
 
 // SegmentKind is how a network's frames travel between hosts.

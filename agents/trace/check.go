@@ -117,6 +117,9 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 
 // onward goes on at the host that a tunnel leads to.
 func (c *checker) onward(from string, tun tunnelTo, n int) error {
+	if tun.src == "" { // a datapath in the kernel says nothing of a source that the tunnel's port has
+		tun.src = c.sourceOf(from, tun.dst)
+	}
 	if n == maxHosts {
 		return fmt.Errorf("the packet went over %d hosts: a loop", n)
 	}
@@ -132,13 +135,27 @@ func (c *checker) onward(from string, tun tunnelTo, n int) error {
 			}
 			for name, d := range sw.Devices() {
 				if d.Tunnel {
-					return c.ask(h.ID, sw, fmt.Sprintf("in_port=%s,tun_id=%#x,tun_src=%s,tun_dst=%s,%s", name, tun.key, tun.src, tun.dst, inner(tun.packet)), n+1)
+					return c.ask(h.ID, sw, fmt.Sprintf("in_port=%s,tun_id=%#x,%s,%s", name, tun.key, tun.outer(), inner(tun.packet)), n+1)
 				}
 			}
 			return fmt.Errorf("host %s has no tunnel", h.ID)
 		}
 	}
 	return fmt.Errorf("host %s sends to %s, which is no host's address", from, tun.dst)
+}
+
+// sourceOf is the address from which a host sends to another's.
+func (c *checker) sourceOf(from, dst string) string {
+	h := state.Find[*state.Host](c.v, from)
+	if h == nil {
+		return ""
+	}
+	for _, e := range h.TunnelEnds {
+		if strings.Contains(dst, ":") == e.Address.Is6() {
+			return e.Address.String()
+		}
+	}
+	return ""
 }
 
 // portOf is the port behind a device: of a trunk's, the one that has the tag.
@@ -218,6 +235,15 @@ type tunnelTo struct {
 	src, dst string
 	key      uint64
 	packet   string // as it is then
+}
+
+// outer is the tunnel's header in the words of ovs-fields(7).
+func (t tunnelTo) outer() string {
+	v6 := ""
+	if strings.Contains(t.dst, ":") {
+		v6 = "ipv6_"
+	}
+	return fmt.Sprintf("tun_%[1]ssrc=%[2]s,tun_%[1]sdst=%[3]s", v6, t.src, t.dst)
 }
 
 var (
