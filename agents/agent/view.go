@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -77,15 +78,16 @@ func (a *Agent) statusView(*http.Request) (any, error) {
 
 // Object is an object of the replica.
 type Object struct {
-	Kind   string `json:"kind"`
-	ID     string `json:"id"`
-	Object any    `json:"object"`
+	Kind   string          `json:"kind"`
+	ID     string          `json:"id"`
+	Object json.RawMessage `json:"object"` // see inWords
 }
 
 func (a *Agent) stateView(r *http.Request) (any, error) {
 	kind, id := r.FormValue("kind"), r.FormValue("id")
 	out := []Object{}
 	known := kind == ""
+	var err error
 	a.core.store.Read(func(v *state.View) {
 		for _, k := range allKinds() {
 			if kind != "" && kind != k.String() {
@@ -94,7 +96,9 @@ func (a *Agent) stateView(r *http.Request) (any, error) {
 			known = true
 			for _, oid := range v.IDs(state.Index{List: state.ListAll, ID: k.String()}) {
 				if id == "" || id == oid {
-					out = append(out, Object{k.String(), oid, v.Get(state.Ref{Kind: k, ID: oid})})
+					words, e := inWords(v.Get(state.Ref{Kind: k, ID: oid}))
+					err = errors.Join(err, e)
+					out = append(out, Object{k.String(), oid, words})
 				}
 			}
 		}
@@ -105,7 +109,7 @@ func (a *Agent) stateView(r *http.Request) (any, error) {
 	if id != "" && len(out) == 0 {
 		return nil, fault.New(fault.NotFound, "", "%s %s: there is none", kind, id)
 	}
-	return out, nil
+	return out, err
 }
 
 func allKinds() []state.Kind {

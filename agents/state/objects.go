@@ -2,6 +2,8 @@ package state
 
 import (
 	"net/netip"
+
+	"github.com/headwater-cloud/headwater/agents/api"
 )
 
 // Host is a machine with an agent.
@@ -85,6 +87,9 @@ const (
 	Flat    SegmentKind = 2
 )
 
+// String is the kind as the state file has it.
+func (k SegmentKind) String() string { return api.Segment_Kind(k).String() }
+
 // Network is a broadcast domain.
 type Network struct {
 	ID        string
@@ -109,6 +114,9 @@ const (
 	DHCPStateless IPv6Mode = 2
 	DHCPStateful  IPv6Mode = 3
 )
+
+// String is the mode as the state file has it.
+func (m IPv6Mode) String() string { return api.Subnet_IPv6Mode(m).String() }
 
 // Subnet is a range of addresses of a network.
 type Subnet struct {
@@ -220,6 +228,9 @@ const (
 	SnatHost    SnatMode = 2
 	SnatBlocks  SnatMode = 3
 )
+
+// String is the mode as the state file has it.
+func (m SnatMode) String() string { return api.SnatMode(m).String() }
 
 // Gateway is a router's interface to an external network.
 type Gateway struct {

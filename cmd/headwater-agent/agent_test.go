@@ -78,7 +78,7 @@ func TestOperator(t *testing.T) {
 	if out := must("status", "-f", "json"); !strings.Contains(out, `"ready_ports": 1`) && !strings.Contains(strings.ToLower(out), `ready`) {
 		t.Errorf("status: %s", out)
 	}
-	if out := must("state", "port", "p1"); !strings.Contains(out, "10.0.0.11") {
+	if out := must("state", "port", "p1", "-f", "json"); !strings.Contains(out, `"address": "10.0.0.11"`) || !strings.Contains(out, `"mac": "fa:16:3e:00:00:01"`) {
 		t.Errorf("state of p1: %s", out)
 	}
 	if out := must("state", "plug"); !strings.Contains(out, "p1") || strings.Contains(out, "p2") {

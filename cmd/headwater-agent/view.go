@@ -98,11 +98,7 @@ func (v *viewer) stateCommand() *cobra.Command {
 			}
 			rows := [][]any{}
 			for _, o := range objects {
-				raw, err := json.Marshal(o.Object)
-				if err != nil {
-					return err
-				}
-				rows = append(rows, []any{o.Kind, o.ID, string(raw)})
+				rows = append(rows, []any{o.Kind, o.ID, string(o.Object)})
 			}
 			return out.List(v.out, []string{"Kind", "ID", "Object"}, rows)
 		}}
