@@ -66,8 +66,8 @@ func (a *Agent) watch(ctx context.Context, request uint64, slot uint8, r *api.Tr
 	return nil
 }
 
-// packetIn takes what flows send to the agent. It does not wait.
-func (a *Agent) packetIn(m openflow.Message) bool {
+// packetIn takes what flows send to the agent, of which more bytes wait. It does not wait.
+func (a *Agent) packetIn(ctx context.Context, m openflow.Message, waiting int) bool {
 	if p, ok := m.(*openflow.PacketIn2); ok && len(p.UserData) > 0 {
 		switch flows.Op(p.UserData[0]) {
 		case flows.OpTrace:
@@ -78,7 +78,7 @@ func (a *Agent) packetIn(m openflow.Message) bool {
 			return true
 		}
 	}
-	return a.apps.Handle(m)
+	return a.apps.Handle(ctx, m, waiting)
 }
 
 func (a *Agent) disarm(slot uint8) {

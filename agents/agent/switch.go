@@ -24,7 +24,7 @@ type switcher struct {
 	cfg      Config
 	log      *slog.Logger
 	core     *core
-	packetIn func(openflow.Message) bool
+	packetIn func(ctx context.Context, m openflow.Message, waiting int) bool
 	ports    func(portWord) // the switch has said something of a port
 	metrics  *metrics
 	wake     chan struct{}      // the program has changed, or something is to be mended
@@ -102,7 +102,7 @@ type session struct {
 func (s *switcher) session(ctx context.Context) error {
 	n := &session{switcher: s, meters: map[uint32]bool{}, refused: map[flows.FlowKey]bool{}}
 	conn, err := openflow.Dial(ctx, openflow.Config{Network: "unix", Address: filepath.Join(s.cfg.ovsRunDir(), s.cfg.Bridge+".mgmt"),
-		Handle: n.handle, Timeout: time.Minute})
+		Handle: func(_ uint32, m openflow.Message) { n.handle(ctx, m) }, Timeout: time.Minute})
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("ovs-vswitchd serves no bridge %s: it does not run, or cannot make the bridge, and its log says why (a bridge of datapath type system needs "+
 			"the kernel's module openvswitch, one of type netdev does not): %w", s.cfg.Bridge, err)
@@ -394,10 +394,10 @@ func refusalsIn(err error) []*openflow.SwitchError {
 }
 
 // handle takes what the switch says unasked. It must not wait.
-func (n *session) handle(_ uint32, m openflow.Message) {
+func (n *session) handle(ctx context.Context, m openflow.Message) {
 	switch m := m.(type) {
 	case *openflow.PacketIn2:
-		n.packetIn(m)
+		n.packetIn(ctx, m, n.conn.Waiting())
 	case *openflow.MultipartReply:
 		if list, ok := m.Body.(*openflow.FlowUpdateList); ok {
 			n.seen(list.Updates)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// admission decides which packets a worker takes. Of its rate, in packets a second, each port that is busy is owed an equal share; what a port
+// admission decides which packets are taken. Of its rate, in packets a second, each port that is busy is owed an equal share; what a port
 // does not use flows into a pool that all may draw from, so that one busy port among idle ones may have nearly all. Packets that no port
 // of this host has sent share half of the rate between them. It never waits.
 type admission struct {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +66,7 @@ type Apps struct {
 	chain     *chain
 	metrics   *metrics
 	metadata  *metadata // nil: none
+	admission *admission
 	workers   []*worker
 	announcer *announcer
 	periodic  *advertiser
@@ -73,11 +76,14 @@ type Apps struct {
 
 // worker answers the packets of some ports, one after the other.
 type worker struct {
-	admission *admission
-	queue     chan Packet
+	queue  chan *Packet
+	queued atomic.Int64 // and being answered
+
+	mu sync.Mutex // guards the field below; held by who answers a packet at once
+	c  Case
 }
 
-// queueFor is the time whose packets a queue has room for: twice the bursts that are admitted.
+// queueFor is the time whose packets each queue has room for: twice the bursts that are admitted, all of which may be of one worker's ports.
 const queueFor = 2 * burstFor
 
 // New makes the services. Run runs them.
@@ -103,9 +109,9 @@ func New(cfg Config) (*Apps, error) {
 	if err := a.assemble(); err != nil {
 		return nil, err
 	}
-	each := cfg.Rate / float64(cfg.Workers)
+	a.admission = newAdmission(cfg.Rate)
 	for range cfg.Workers {
-		a.workers = append(a.workers, &worker{newAdmission(each), make(chan Packet, max(256, int(each*queueFor.Seconds())))})
+		a.workers = append(a.workers, &worker{queue: make(chan *Packet, max(256, int(cfg.Rate*queueFor.Seconds())))})
 	}
 	return a, nil
 }
@@ -118,14 +124,14 @@ func (a *Apps) assemble() error {
 	a.timed = []timed{a.periodic, a.announcer, neighbours, owners}
 	four, six := &dhcp4{alarm}, &dhcp6{alarm}
 	directors := []director{
-		{"dhcpv4", 800, []flows.Op{flows.OpDHCPv4}, four.direct},
-		{"dhcpv6", 790, []flows.Op{flows.OpDHCPv6}, six.direct},
-		{"advertisement", 780, []flows.Op{flows.OpSolicit}, solicited{}.direct},
-		{"owner", 710, []flows.Op{flows.OpAnnounce, flows.OpNeighbor}, owners.learn},
-		{"learn", 705, []flows.Op{flows.OpAnnounce, flows.OpNeighbor}, neighbours.learn},
-		{"neighbor", 700, []flows.Op{flows.OpNeighbor}, neighbours.direct},
-		{"icmp-error", 600, []flows.Op{flows.OpTTL, flows.OpTooBig, flows.OpUnreachable}, errs.direct},
-		{"dns", 400, []flows.Op{flows.OpDNS}, namesOfPorts{}.direct},
+		{"dhcpv4", 800, []flows.Op{flows.OpDHCPv4}, true, four.direct},
+		{"dhcpv6", 790, []flows.Op{flows.OpDHCPv6}, true, six.direct},
+		{"advertisement", 780, []flows.Op{flows.OpSolicit}, true, solicited{}.direct},
+		{"owner", 710, []flows.Op{flows.OpAnnounce, flows.OpNeighbor}, false, owners.learn},
+		{"learn", 705, []flows.Op{flows.OpAnnounce, flows.OpNeighbor}, false, neighbours.learn},
+		{"neighbor", 700, []flows.Op{flows.OpNeighbor}, false, neighbours.direct},
+		{"icmp-error", 600, []flows.Op{flows.OpTTL, flows.OpTooBig, flows.OpUnreachable}, true, errs.direct},
+		{"dns", 400, []flows.Op{flows.OpDNS}, true, namesOfPorts{}.direct},
 	}
 	if a.cfg.Metadata.Upstream != "" {
 		m, err := newMetadata(a.cfg.Metadata, a.cfg.Store, a.metrics, a.cfg.Log)
@@ -133,25 +139,50 @@ func (a *Apps) assemble() error {
 			return err
 		}
 		a.metadata = m
-		directors = append(directors, director{"metadata", 500, []flows.Op{flows.OpMetadata}, m.direct})
+		directors = append(directors, director{"metadata", 500, []flows.Op{flows.OpMetadata}, false, m.direct})
 	}
 	a.chain = newChain(a.cfg.Log, []advisor{findOwner}, directors, []observer{a.metrics.observe})
 	return nil
 }
 
 // Submit takes a packet to be answered and says whether it was admitted. It never waits; what it does not admit is counted.
-func (a *Apps) Submit(p Packet) bool {
-	by := p.sender()
-	w := a.workers[int(by)%len(a.workers)]
-	if !w.admission.allow(by, a.cfg.Now()) {
-		a.metrics.dropped(by, "share")
+func (a *Apps) Submit(p Packet) bool { return a.admit(&p) && a.enqueue(p) }
+
+// Answer is Submit that answers the packet before it returns, where that is quickly done and no other one of its port waits to be answered: waking a worker takes
+// longer than most answers.
+func (a *Apps) Answer(ctx context.Context, p Packet) bool {
+	if !a.admit(&p) {
 		return false
 	}
+	w := a.workerOf(&p)
+	if !a.chain.quick[p.Op] || w.queued.Load() > 0 || !w.mu.TryLock() {
+		return a.enqueue(p)
+	}
+	defer w.mu.Unlock()
+	a.answer(ctx, &w.c, &p)
+	return true
+}
+
+func (a *Apps) workerOf(p *Packet) *worker { return a.workers[int(p.sender())%len(a.workers)] }
+
+func (a *Apps) admit(p *Packet) bool {
+	by := p.sender()
+	ok := a.admission.allow(by, a.cfg.Now())
+	if !ok {
+		a.metrics.dropped(by, "share")
+	}
+	return ok
+}
+
+func (a *Apps) enqueue(p Packet) bool {
+	w := a.workerOf(&p)
+	w.queued.Add(1)
 	select {
-	case w.queue <- p:
+	case w.queue <- &p:
 		return true
 	default:
-		a.metrics.dropped(by, "queue")
+		w.queued.Add(-1)
+		a.metrics.dropped(p.sender(), "queue")
 		return false
 	}
 }
@@ -190,7 +221,8 @@ func (a *Apps) work(ctx context.Context, w *worker) {
 		case <-ctx.Done():
 			return
 		case p := <-w.queue:
-			a.answer(ctx, c, &p)
+			a.answer(ctx, c, p)
+			w.queued.Add(-1)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -28,9 +30,9 @@ func TestChainOrder(t *testing.T) {
 	var asked []string
 	var log bytes.Buffer
 	make := func(name string, altitude int, o Outcome) director {
-		return director{name, altitude, []flows.Op{flows.OpDNS}, func(*Case) Outcome { asked = append(asked, name); return o }}
+		return director{name, altitude, []flows.Op{flows.OpDNS}, false, func(*Case) Outcome { asked = append(asked, name); return o }}
 	}
-	bad := director{"bad", 900, []flows.Op{flows.OpTrace}, func(c *Case) Outcome { c.toPort(nil); return Outcome(c.Frame[99]) }}
+	bad := director{"bad", 900, []flows.Op{flows.OpTrace}, false, func(c *Case) Outcome { c.toPort(nil); return Outcome(c.Frame[99]) }}
 	var seen []string
 	ch := newChain(slog.New(slog.NewTextHandler(&log, nil)), nil, []director{make("low", 100, Answered), make("high", 800, Passed), make("middle", 500, Silent), bad},
 		[]observer{func(_ *Case, name string, o Outcome) { seen = append(seen, name+" "+o.String()) }})
@@ -163,7 +165,7 @@ func TestRun(t *testing.T) {
 	frame := dhcp(macVM1, message4(t, dhcpv4.MessageTypeDiscover, macVM1))
 	in := &openflow.PacketIn2{Packet: frame, UserData: []byte{byte(flows.OpDHCPv4)}, Metadata: openflow.Match{}.Num(flows.RSource, keyVM1).Num(openflow.Metadata, keyNet)}
 	for range packets {
-		if !a.Handle(in) {
+		if !a.Handle(t.Context(), in, 0) {
 			t.Fatal("the packet was not taken for one of the services")
 		}
 	}
@@ -175,6 +177,42 @@ func TestRun(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(a.metrics.packets.WithLabelValues("dhcpv4", "answered")); n != packets {
 		t.Errorf("%.0f counted, want %d", n, packets)
+	}
+}
+
+// What is quickly answered is answered at once, unless something of its port waits: then behind that. Where too much waits to be read, all waits in the
+// queues, and the reader goes on.
+func TestAnswersAtOnceKeepTheOrder(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	discover := func() *openflow.PacketIn2 {
+		return &openflow.PacketIn2{Packet: dhcp(macVM1, message4(t, dhcpv4.MessageTypeDiscover, macVM1)), UserData: []byte{byte(flows.OpDHCPv4)},
+			Metadata: openflow.Match{}.Num(flows.RSource, keyVM1).Num(openflow.Metadata, keyNet)}
+	}
+	handle := func(m *openflow.PacketIn2, waiting, want int) {
+		t.Helper()
+		if l.apps.Handle(t.Context(), m, waiting); len(l.sent) != want {
+			t.Fatalf("%d answers, want %d", len(l.sent), want)
+		}
+	}
+	handle(discover(), 0, 1)
+	handle(discover(), behindAt-1, 2)
+	handle(discover(), behindAt, 2) // nobody works yet
+	handle(discover(), 0, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { l.apps.work(ctx, l.apps.workers[0]) })
+	for l.apps.workers[0].queued.Load() > 0 {
+		runtime.Gosched()
+	}
+	handle(discover(), 0, 5)
+	learn := &openflow.PacketIn2{Packet: (&writer{}).arp(layers.ARPRequest, macVM3, addr("10.0.0.100"), broadcast, 0, addr("10.0.0.100")), UserData: []byte{byte(flows.OpAnnounce)},
+		Metadata: openflow.Match{}.Num(flows.RSource, keyVM3).Num(openflow.Metadata, keyNet)}
+	cancel()
+	wg.Wait()
+	handle(learn, 0, 5) // takes longer, and waits for the worker
+	if n := l.apps.workers[0].queued.Load(); n != 1 {
+		t.Errorf("%d packets wait, want the one that is not quickly done", n)
 	}
 }
 
@@ -219,12 +257,12 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// Packets a second through everything but the socket: decoding, admission, queue, chain, and the answer in OpenFlow's bytes.
+// Packets a second through everything but the socket: decoding, admission, chain, and the answer in OpenFlow's bytes.
 func BenchmarkPacketIn(b *testing.B) {
 	store := state.NewStore()
 	store.Apply(objects(), nil)
 	window := make(chan struct{}, 256) // outstanding
-	a, err := New(Config{Host: "h1", Store: store, Rate: 1e9, Rand: func() float64 { return 1 }, Send: func(_ context.Context, replies []Reply) error {
+	a, err := New(Config{Host: "h1", Store: store, Rate: 1e6, Rand: func() float64 { return 1 }, Send: func(_ context.Context, replies []Reply) error {
 		defer func() { <-window }()
 		var err error
 		store.Read(func(v *state.View) {
@@ -255,7 +293,7 @@ func BenchmarkPacketIn(b *testing.B) {
 			b.Fatal(err)
 		}
 		window <- struct{}{}
-		if n++; !a.Handle(m) {
+		if n++; !a.Handle(b.Context(), m, 0) {
 			b.Fatal("the packet was not taken")
 		}
 	}

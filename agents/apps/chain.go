@@ -20,6 +20,7 @@ type director struct {
 	name     string
 	altitude int // higher ones are asked first
 	ops      []flows.Op
+	quick    bool                // it neither waits nor learns: it may run where packets are read
 	direct   func(*Case) Outcome // Passed: not mine
 }
 
@@ -30,6 +31,7 @@ type observer func(c *Case, director string, o Outcome)
 type chain struct {
 	advisors  []advisor
 	directors [256][]director // by operation, by falling altitude
+	quick     [256]bool       // operations all of whose directors are
 	observers []observer
 	log       *slog.Logger
 	told      sync.Map // directors whose panic was logged
@@ -42,8 +44,9 @@ func newChain(log *slog.Logger, advisors []advisor, directors []director, observ
 			ch.directors[op] = append(ch.directors[op], d)
 		}
 	}
-	for _, list := range ch.directors {
+	for op, list := range ch.directors {
 		slices.SortStableFunc(list, func(a, b director) int { return b.altitude - a.altitude })
+		ch.quick[op] = !slices.ContainsFunc(list, func(d director) bool { return !d.quick })
 	}
 	return ch
 }

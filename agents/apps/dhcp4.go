@@ -2,7 +2,6 @@ package apps
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -49,26 +48,28 @@ func (d *dhcp4) direct(c *Case) Outcome {
 	if len(own) == 0 {
 		return Passed // somebody else's server may answer
 	}
-	req, err := dhcpv4.FromBytes(c.UDP.Payload)
-	if err != nil || req.OpCode != dhcpv4.OpcodeBootRequest || req.HWType != iana.HWTypeEthernet || len(req.ClientHWAddr) != 6 {
+	q := &c.four
+	q.own = own
+	if !q.read(c.UDP.Payload) || !q.isRequest() {
 		return Malformed
 	}
 	// A relay's packets are not its own guest's, and a guest behind a guest has no address from us.
-	if !unspecified(req.GatewayIPAddr) || state.MACOf(req.ClientHWAddr) != c.Port.MAC {
+	if !q.gateway().IsUnspecified() || q.mac() != c.Port.MAC {
 		return Foreign
 	}
-	return d.answer(c, &question4{DHCPv4: req, own: own})
+	return d.answer(c, q)
 }
 
-// question4 is a message of a DHCPv4 client.
+// question4 is a message of a DHCPv4 client. What the answer is made in is used again for the next one.
 type question4 struct {
-	*dhcpv4.DHCPv4
-	own []lease
+	client4
+	own    []lease
+	answer options4
+	buf    []byte
 }
 
 // find is the lease of an address.
-func (q *question4) find(a net.IP) (lease, bool) {
-	addr := addr4(a)
+func (q *question4) find(addr netip.Addr) (lease, bool) {
 	i := slices.IndexFunc(q.own, func(l lease) bool { return l.addr == addr })
 	if i < 0 {
 		return lease{}, false
@@ -77,22 +78,22 @@ func (q *question4) find(a net.IP) (lease, bool) {
 }
 
 func (d *dhcp4) answer(c *Case, q *question4) Outcome {
-	switch q.MessageType() {
+	switch q.kind() {
 	case dhcpv4.MessageTypeDiscover:
-		l, ok := q.find(q.RequestedIPAddress())
+		l, ok := q.find(q.requested())
 		if !ok {
 			l = q.own[0]
 		}
-		if q.Options.Has(dhcpv4.OptionRapidCommit) { // RFC 4039
+		if q.has(dhcpv4.OptionRapidCommit) { // RFC 4039
 			return q.reply(c, dhcpv4.MessageTypeAck, l)
 		}
 		return q.reply(c, dhcpv4.MessageTypeOffer, l)
 	case dhcpv4.MessageTypeRequest:
 		return q.request(c)
 	case dhcpv4.MessageTypeInform:
-		l, ok := q.find(q.ClientIPAddr)
+		l, ok := q.find(q.client())
 		if !ok {
-			l = lease{addr4(q.ClientIPAddr), q.own[0].subnet} // an address that it has by itself
+			l = lease{q.client(), q.own[0].subnet} // an address that it has by itself
 		}
 		if l.addr.IsUnspecified() {
 			l.addr = c.Src
@@ -102,7 +103,7 @@ func (d *dhcp4) answer(c *Case, q *question4) Outcome {
 		}
 		return q.reply(c, dhcpv4.MessageTypeInform, l)
 	case dhcpv4.MessageTypeDecline:
-		d.alarm.raise(c, "dhcp address declined", "address", q.RequestedIPAddress().String())
+		d.alarm.raise(c, "dhcp address declined", "address", q.requested().String())
 		return Noted
 	case dhcpv4.MessageTypeRelease:
 		return Noted
@@ -112,18 +113,18 @@ func (d *dhcp4) answer(c *Case, q *question4) Outcome {
 
 // request answers a DHCPREQUEST in the client's four states (RFC 2131 section 4.3.2).
 func (q *question4) request(c *Case) Outcome {
-	wanted := q.ClientIPAddr // RENEWING and REBINDING
-	if server := q.ServerIdentifier(); server != nil {
-		if !slices.ContainsFunc(q.own, func(l lease) bool { return serverID(l.subnet) == addr4(server) }) {
+	wanted := q.client() // RENEWING and REBINDING
+	if server, ok := q.address(dhcpv4.OptionServerIdentifier); ok {
+		if !slices.ContainsFunc(q.own, func(l lease) bool { return serverID(l.subnet) == server }) {
 			return Silent // SELECTING, and it has chosen another server
 		}
-		if unspecified(wanted) {
-			wanted = q.RequestedIPAddress()
+		if wanted.IsUnspecified() {
+			wanted = q.requested()
 		}
-	} else if unspecified(wanted) {
-		wanted = q.RequestedIPAddress() // INIT-REBOOT
+	} else if wanted.IsUnspecified() {
+		wanted = q.requested() // INIT-REBOOT
 	}
-	if unspecified(wanted) {
+	if wanted.IsUnspecified() {
 		return Malformed
 	}
 	l, ok := q.find(wanted)
@@ -145,14 +146,14 @@ func serverID(s *state.Subnet) netip.Addr {
 
 // reply sends an OFFER or an ACK; of MessageTypeInform, an ACK without a lease.
 func (q *question4) reply(c *Case, kind dhcpv4.MessageType, l lease) Outcome {
-	o := newOptions4(c, q, l)
+	o := q.options(c, l)
 	yours := l.addr
 	if kind == dhcpv4.MessageTypeInform {
 		kind, yours, o.leaseless = dhcpv4.MessageTypeAck, netip.IPv4Unspecified(), true
 	}
 	o.first(dhcpv4.OptionDHCPMessageType.Code(), byte(kind))
 	o.first(dhcpv4.OptionServerIdentifier.Code(), serverID(l.subnet).AsSlice()...)
-	if kind == dhcpv4.MessageTypeAck && q.Options.Has(dhcpv4.OptionRapidCommit) && q.MessageType() == dhcpv4.MessageTypeDiscover {
+	if kind == dhcpv4.MessageTypeAck && q.has(dhcpv4.OptionRapidCommit) && q.kind() == dhcpv4.MessageTypeDiscover {
 		o.first(dhcpv4.OptionRapidCommit.Code())
 	}
 	o.collect()
@@ -163,7 +164,7 @@ func (q *question4) reply(c *Case, kind dhcpv4.MessageType, l lease) Outcome {
 // refuse sends a NAK.
 func (q *question4) refuse(c *Case) Outcome {
 	l := q.own[0]
-	o := newOptions4(c, q, l)
+	o := q.options(c, l)
 	o.first(dhcpv4.OptionDHCPMessageType.Code(), byte(dhcpv4.MessageTypeNak))
 	o.first(dhcpv4.OptionServerIdentifier.Code(), serverID(l.subnet).AsSlice()...)
 	o.first(dhcpv4.OptionMessage.Code(), []byte("not an address of this port")...)
@@ -177,9 +178,9 @@ func (q *question4) frame(c *Case, kind dhcpv4.MessageType, l lease, yours netip
 	switch {
 	case kind == dhcpv4.MessageTypeNak:
 		e.dst = broadcast4()
-	case !unspecified(q.ClientIPAddr):
-		e.dst = addr4(q.ClientIPAddr)
-	case q.IsBroadcast():
+	case !q.client().IsUnspecified():
+		e.dst = q.client()
+	case q.broadcast():
 		e.dst = broadcast4()
 	case yours.IsUnspecified():
 		e.dst = l.addr // INFORM of a client that did not say its address
@@ -197,12 +198,12 @@ const minimal = 300
 
 // message is an answer from the op field on (RFC 2131 section 4.3.1, table 3).
 func (q *question4) message(kind dhcpv4.MessageType, yours netip.Addr, o *options4) []byte {
-	b := make([]byte, 240, 576)
+	b := append(q.buf[:0], make([]byte, fixed4Size)...)
 	b[0], b[1], b[2] = byte(dhcpv4.OpcodeBootReply), byte(iana.HWTypeEthernet), 6
-	copy(b[4:], q.TransactionID[:])
-	binary.BigEndian.PutUint16(b[10:], q.Flags)
+	copy(b[4:], q.xid())
+	binary.BigEndian.PutUint16(b[10:], q.flags())
 	if kind == dhcpv4.MessageTypeAck {
-		copy(b[12:16], q.ClientIPAddr.To4())
+		copy(b[12:16], q.fixed[12:])
 	}
 	copy(b[16:20], yours.AsSlice())
 	if kind != dhcpv4.MessageTypeNak {
@@ -210,24 +211,15 @@ func (q *question4) message(kind dhcpv4.MessageType, yours netip.Addr, o *option
 		copy(b[44:107], o.serverName)
 		copy(b[108:235], o.bootFile)
 	}
-	copy(b[28:44], q.ClientHWAddr)
-	copy(b[236:], []byte{99, 130, 83, 99})
+	copy(b[28:34], q.fixed[28:])
+	cookie := cookie4()
+	copy(b[fixed4Size-4:], cookie[:])
 	b = append(o.write(b), dhcpv4.OptionEnd.Code())
 	if n := minimal - len(b); n > 0 {
 		b = append(b, make([]byte, n)...)
 	}
+	q.buf = b
 	return b
 }
 
 func broadcast4() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
-
-// addr4 is an address of 4 bytes; what is none is 0.0.0.0.
-func addr4(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip.To4())
-	if !ok {
-		return netip.IPv4Unspecified()
-	}
-	return a
-}
-
-func unspecified(ip net.IP) bool { return addr4(ip).IsUnspecified() }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
-	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -19,8 +18,9 @@ type options4 struct {
 	l         lease
 	leaseless bool // to an INFORM: nothing of times
 
-	head []option4
-	own  []option4
+	head  []option4
+	own   []option4
+	bytes []byte // what most values lie in
 	// What stands in the fixed fields: boot clients read there.
 	nextServer netip.Addr
 	serverName string
@@ -32,40 +32,58 @@ type option4 struct {
 	value []byte
 }
 
-func newOptions4(c *Case, q *question4, l lease) *options4 {
-	o := &options4{c: c, q: q, l: l, nextServer: netip.IPv4Unspecified(), head: make([]option4, 0, 4)}
-	if id := q.Options.Get(dhcpv4.OptionClientIdentifier); id != nil {
+// options begins the options of an answer.
+func (q *question4) options(c *Case, l lease) *options4 {
+	o := &q.answer
+	*o = options4{c: c, q: q, l: l, nextServer: netip.IPv4Unspecified(), head: o.head[:0], own: o.own[:0], bytes: o.bytes[:0]}
+	if id, _ := q.get(dhcpv4.OptionClientIdentifier); len(id) > 0 {
 		o.head = append(o.head, option4{dhcpv4.OptionClientIdentifier.Code(), id}) // RFC 6842
 	}
 	return o
 }
 
 // first adds an option that always stands in front.
-func (o *options4) first(code uint8, value ...byte) { o.head = append(o.head, option4{code, value}) }
+func (o *options4) first(code uint8, value ...byte) {
+	o.head = append(o.head, option4{code, o.keep(value)})
+}
+
+// keep copies a value to where it takes no memory of its own.
+func (o *options4) keep(value []byte) []byte {
+	if value == nil {
+		return nil
+	}
+	from := len(o.bytes)
+	o.bytes = append(o.bytes, value...)
+	return o.bytes[from:len(o.bytes):len(o.bytes)]
+}
+
+func (o *options4) keepAddr(a netip.Addr) []byte {
+	b := a.As4()
+	return o.keep(b[:])
+}
 
 // collect makes all options that the port can have.
 func (o *options4) collect() {
 	s, n := o.l.subnet, o.c.Net
-	o.own = make([]option4, 0, 16)
 	if o.l.subnet.CIDR.Contains(o.l.addr) {
 		mask := uint32(math.MaxUint32) << (32 - s.CIDR.Bits())
 		o.add32(dhcpv4.OptionSubnetMask, mask)
 		o.add32(dhcpv4.OptionBroadcastAddress, num4(s.CIDR.Addr())|^mask)
 	}
 	if s.Gateway.Is4() {
-		o.add(dhcpv4.OptionRouter, s.Gateway.AsSlice())
+		o.add(dhcpv4.OptionRouter, o.keepAddr(s.Gateway))
 	}
-	var servers []byte
+	servers := len(o.bytes)
 	for _, a := range s.DNSServers {
 		if a.Is4() {
-			servers = append(servers, a.AsSlice()...)
+			o.keepAddr(a)
 		}
 	}
-	o.add(dhcpv4.OptionDomainNameServer, servers)
+	o.add(dhcpv4.OptionDomainNameServer, o.bytes[servers:len(o.bytes):len(o.bytes)])
 	o.add(dhcpv4.OptionHostName, []byte(hostName(o.c.Port, o.l.addr)))
 	o.add(dhcpv4.OptionDomainName, []byte(n.DNSDomain))
 	o.add(dhcpv4.OptionDNSDomainSearchList, encodeNames(n.DNSDomain))
-	o.add(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(n.MTU))) //nolint:gosec // at most 65535, see state.Parse
+	o.add(dhcpv4.OptionInterfaceMTU, o.keep([]byte{byte(n.MTU >> 8), byte(n.MTU)}))
 	routes := encodeRoutes(guestRoutes(s))
 	o.add(dhcpv4.OptionClasslessStaticRoute, routes)
 	o.own = appendOption(o.own, 249, routes) // the same before RFC 3442, for Windows
@@ -128,7 +146,9 @@ func (o *options4) add(code dhcpv4.OptionCode, value []byte) {
 }
 
 func (o *options4) add32(code dhcpv4.OptionCode, v uint32) {
-	o.own = append(o.own, option4{code.Code(), binary.BigEndian.AppendUint32(nil, v)})
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], v)
+	o.own = append(o.own, option4{code.Code(), o.keep(b[:])})
 }
 
 // appendOption adds an option, in the place of one of the same code. One without a value takes it away.
@@ -148,7 +168,8 @@ func (o *options4) write(b []byte) []byte {
 	for _, x := range o.head {
 		b = x.append(b, limit)
 	}
-	for _, code := range o.q.Options.Get(dhcpv4.OptionParameterRequestList) {
+	list, asked := o.q.get(dhcpv4.OptionParameterRequestList)
+	for _, code := range list {
 		for i := range o.own {
 			if o.own[i].code == code {
 				b = o.own[i].append(b, limit)
@@ -156,7 +177,6 @@ func (o *options4) write(b []byte) []byte {
 			}
 		}
 	}
-	asked := o.q.Options.Has(dhcpv4.OptionParameterRequestList)
 	for _, x := range o.own {
 		if !asked || always4(x.code) || o.isChosen(x.code) {
 			b = x.append(b, limit)
@@ -180,7 +200,7 @@ func (o *options4) isChosen(code uint8) bool {
 // limit is how long a message may be: what the client takes, but at least what all take, and at most what the network carries.
 func (o *options4) limit() int {
 	size := 576
-	if v := o.q.Options.Get(dhcpv4.OptionMaximumDHCPMessageSize); len(v) == 2 {
+	if v, _ := o.q.get(dhcpv4.OptionMaximumDHCPMessageSize); len(v) == 2 {
 		size = max(size, int(binary.BigEndian.Uint16(v)))
 	}
 	return min(size, max(o.c.Net.MTU, 576)) - 28 - 1 // less the headers of IP and UDP, and the end's byte
@@ -209,7 +229,13 @@ func hostName(p *state.Port, a netip.Addr) string {
 	if p.DNSName != "" {
 		return p.DNSName
 	}
-	return "host-" + strings.NewReplacer(".", "-", ":", "-").Replace(a.String())
+	name := a.AppendTo([]byte("host-"))
+	for i, c := range name {
+		if c == '.' || c == ':' {
+			name[i] = '-'
+		}
+	}
+	return string(name)
 }
 
 // guestRoutes are the routes that a guest of the subnet is told. With any there stands the default route too, since a client that takes

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gopacket/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
 
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -277,6 +278,46 @@ func FuzzDHCPv4(f *testing.F) {
 		_, replies := newLab(t).ask(t, from(flows.OpDHCPv4, keyVM1, keyNet, udp(macVM1, broadcast, "0.0.0.0", "255.255.255.255", 68, 67, message)))
 		for _, r := range replies {
 			reply4(t, r)
+		}
+	})
+}
+
+// What we read in a message is what the DHCP library reads.
+func FuzzClient4(f *testing.F) {
+	f.Add(message4(f, dhcpv4.MessageTypeRequest, macVM1, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.IPv4(10, 0, 0, 12))),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 0, 0, 1)))).ToBytes())
+	parts := message4(f, dhcpv4.MessageTypeDiscover, macVM1).ToBytes()[:fixed4Size]
+	f.Add(append(slices.Clone(parts), 53, 1, 1, 0, 0, 55, 2, 1, 3, 61, 0, 55, 1, 6, 55, 1, 15, 255, 9))
+	f.Add(append(slices.Clone(parts), 53, 1, 1, 50, 5, 1, 2, 3, 4, 5, 255))
+	f.Add(append(slices.Clone(parts), 53, 1, 1))
+	f.Add(append(slices.Clone(parts), 53, 7, 1))
+	f.Add(parts[:100])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if len(raw) == fixed4Size {
+			t.Skip("the library takes a message without options, of which nobody could tell what it asks")
+		}
+		var m client4
+		ok := m.read(raw)
+		want, err := dhcpv4.FromBytes(raw)
+		if ok != (err == nil) {
+			t.Fatalf("read %t; the library says %v", ok, err)
+		}
+		if !ok {
+			return
+		}
+		isRequest := want.OpCode == dhcpv4.OpcodeBootRequest && want.HWType == iana.HWTypeEthernet && len(want.ClientHWAddr) == 6
+		if m.isRequest() != isRequest || isRequest && m.mac() != state.MACOf(want.ClientHWAddr) || !bytes.Equal(m.xid(), want.TransactionID[:]) || m.flags() != want.Flags ||
+			m.broadcast() != want.IsBroadcast() || m.client().String() != want.ClientIPAddr.String() || m.gateway().String() != want.GatewayIPAddr.String() || m.kind() != want.MessageType() {
+			t.Errorf("read %+v, want %s", m, want.Summary())
+		}
+		for code := range 256 {
+			got, has := m.get(dhcpv4.GenericOptionCode(code))
+			if w := want.Options[uint8(code)]; !bytes.Equal(got, w) || has != want.Options.Has(dhcpv4.GenericOptionCode(code)) {
+				t.Errorf("option %d is %x, %t; want %x", code, got, has, w)
+			}
+		}
+		if a, ok := m.address(dhcpv4.OptionServerIdentifier); ok != (want.ServerIdentifier() != nil) || ok && a.String() != want.ServerIdentifier().String() {
+			t.Errorf("server %s, want %s", a, want.ServerIdentifier())
 		}
 	})
 }

@@ -87,12 +87,14 @@ type Case struct {
 	Gone    []state.Ref    // and lost
 
 	write writer
+	four  question4
 }
 
 // reset makes the case one of another packet.
 func (c *Case) reset(p *Packet, v *state.View, now time.Time) {
 	c.View, c.Now, c.Port, c.Net, c.Gateway = v, now, nil, nil, nil
-	c.Replies, c.Learned, c.Gone = nil, nil, nil
+	clear(c.Replies)
+	c.Replies, c.Learned, c.Gone = c.Replies[:0], nil, nil
 	if p == nil {
 		c.Packet = Packet{}
 		c.Headers.clear()

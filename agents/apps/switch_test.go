@@ -55,7 +55,7 @@ func newBed(t *testing.T, objects ...state.Object) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err = openflow.Dial(t.Context(), openflow.Config{Network: "unix", Address: b.host.OVS.Mgmt("br0"), Handle: func(_ uint32, m openflow.Message) { a.Handle(m) }})
+	conn, err = openflow.Dial(t.Context(), openflow.Config{Network: "unix", Address: b.host.OVS.Mgmt("br0"), Handle: func(_ uint32, m openflow.Message) { a.Handle(t.Context(), m, conn.Waiting()) }})
 	if err != nil {
 		t.Fatal(err)
 	}

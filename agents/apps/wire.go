@@ -46,14 +46,23 @@ func FromSwitch(m *openflow.PacketIn2) (p Packet, ok bool) {
 	return p, true
 }
 
-// Handle takes a message of the switch's and says whether it was one for the services. It never waits.
-func (a *Apps) Handle(m openflow.Message) bool {
+// behindAt is how many bytes of further messages may wait while packets are answered where they are read. Beyond, all are read first, so that each port gets
+// its share of what can be answered: where the switch waits for us to read, it drops packets of any port.
+const behindAt = 32 << 10
+
+// Handle takes a message of the switch's and says whether it was one for the services. It never waits. waiting is how many bytes of further messages there
+// are (openflow.Conn.Waiting).
+func (a *Apps) Handle(ctx context.Context, m openflow.Message, waiting int) bool {
 	in, ok := m.(*openflow.PacketIn2)
 	if !ok {
 		return false
 	}
 	p, ok := FromSwitch(in)
-	if ok {
+	switch {
+	case !ok:
+	case waiting < behindAt:
+		a.Answer(ctx, p)
+	default:
 		a.Submit(p)
 	}
 	return ok
@@ -114,20 +123,14 @@ type connection interface {
 
 // Sender is a Config.Send to a switch. It never waits: what the switch is too slow for is lost.
 func Sender(store *state.Store, conn connection) func(context.Context, []Reply) error {
-	return func(_ context.Context, replies []Reply) error {
-		messages := make([]openflow.Message, 0, len(replies))
+	return func(_ context.Context, replies []Reply) (err error) {
 		store.Read(func(v *state.View) {
 			for _, r := range replies {
-				if m := ToSwitch(v, r); m != nil {
-					messages = append(messages, m)
+				if m := ToSwitch(v, r); m != nil && err == nil {
+					err = conn.Offer(0, m)
 				}
 			}
 		})
-		for _, m := range messages {
-			if err := conn.Offer(0, m); err != nil {
-				return err
-			}
-		}
-		return nil
+		return err
 	}
 }

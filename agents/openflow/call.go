@@ -93,6 +93,7 @@ func (c *Conn) streams(ctx context.Context, raw []byte) bool {
 		delete(c.waiting, xid)
 	}
 	c.mu.Unlock()
+	c.uncork() // who takes the parts may be slow
 	var part []byte
 	select {
 	case part = <-w.free:

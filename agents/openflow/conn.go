@@ -23,7 +23,8 @@ type Config struct {
 	// Network and Address are those of net.Dial: "unix" and the path of a bridge's .mgmt socket, or "tcp".
 	Network, Address string
 	// Handle gets each message that answers no call: packet-ins, changes of ports, updates of monitors, in their order; one that cannot be taken apart is an
-	// *OtherMessage. Until it returns, nothing else is read: it sends by Offer, and must not wait for an answer. nil: they are dropped.
+	// *OtherMessage. Until it returns, nothing else is read: it sends by Offer, and must not wait for an answer. What it offers leaves as soon as all is
+	// handled that was read at once. nil: they are dropped.
 	Handle func(xid uint32, m Message)
 	// Timeout bounds the handshake, each call, and each part of an answer in many parts; 0 stands for 10 s.
 	Timeout time.Duration
@@ -44,6 +45,7 @@ var ErrBusy = errors.New("too much waits to be sent to the switch")
 type Conn struct {
 	cfg   Config
 	net   net.Conn
+	sock  *socket // net's; nil: it is none
 	in    *bufio.Reader
 	born  time.Time
 	heard atomic.Int64 // when a message last came in, in nanoseconds since born: a clock that is set makes nobody silent
@@ -52,6 +54,10 @@ type Conn struct {
 
 	mu      sync.Mutex // guards the fields below
 	out     coder      // its bytes wait to be written
+	left    []byte     // waits before them: what the switch did not take at once
+	spare   []byte     // room for out while that is written
+	writing bool       // what was taken is being written, and nothing else may be
+	corked  bool       // the reader has messages to handle, and writes what is offered after them
 	wake    chan struct{}
 	room    chan struct{} // closed when out is taken, and made anew by who waits for that; else nil
 	serial  uint32
@@ -88,8 +94,12 @@ func New(ctx context.Context, n net.Conn, cfg Config) (*Conn, error) {
 	if cfg.Probe == 0 {
 		cfg.Probe = 5 * time.Second
 	}
-	c := &Conn{cfg: cfg, net: n, born: time.Now(), in: bufio.NewReaderSize(n, 1<<17), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		serial: 1, waiting: map[uint32]*waiter{}}
+	c := &Conn{cfg: cfg, net: n, born: time.Now(), sock: newSocket(n), done: make(chan struct{}), wake: make(chan struct{}, 1), serial: 1, waiting: map[uint32]*waiter{}}
+	var from io.Reader = n
+	if c.sock != nil {
+		from = c.sock
+	}
+	c.in = bufio.NewReaderSize(from, 1<<17)
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(cfg.Timeout)
@@ -180,8 +190,24 @@ func (c *Conn) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !c.more() {
+			c.uncork()
+		}
 	}
 }
+
+// more says whether another whole message has been read.
+func (c *Conn) more() bool {
+	n := c.in.Buffered()
+	if n < headerSize {
+		return false
+	}
+	head, err := c.in.Peek(headerSize)
+	return err == nil && n >= int(binary.BigEndian.Uint16(head[2:]))
+}
+
+// Waiting is how many bytes of the switch's messages have been read and wait for Handle to return, which alone may call it.
+func (c *Conn) Waiting() int { return c.in.Buffered() }
 
 // hear gives one message to who waits for it, or to Handle.
 func (c *Conn) hear(ctx context.Context, raw []byte) error {
@@ -199,34 +225,10 @@ func (c *Conn) hear(ctx context.Context, raw []byte) error {
 		return c.push(xid, &EchoReply{Data: echo.Data})
 	}
 	if !c.answers(xid, m) && c.cfg.Handle != nil {
+		c.cork()
 		c.cfg.Handle(xid, m)
 	}
 	return nil
-}
-
-func (c *Conn) write(ctx context.Context) error {
-	var spare []byte
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-c.wake:
-		}
-		c.mu.Lock()
-		raw := c.out.b
-		c.out.b = spare[:0]
-		if c.room != nil {
-			close(c.room)
-			c.room = nil
-		}
-		c.mu.Unlock()
-		if _, err := c.net.Write(raw); err != nil {
-			return fmt.Errorf("write: %w", err)
-		}
-		if spare = raw; cap(raw) > maxOffered && len(raw) < maxOffered {
-			spare = nil // a bundle needed so much, and now nothing does
-		}
-	}
 }
 
 // push queues a message without waiting for room: for answers of the reader, which must not wait for the writer.
@@ -244,10 +246,7 @@ func (c *Conn) append(xid uint32, m Message) error {
 	if err := c.out.message(xid, m); err != nil {
 		return err
 	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.poke()
 	return nil
 }
 
@@ -317,6 +316,9 @@ func (c *Conn) Offer(xid uint32, m Message) error {
 	defer c.mu.Unlock()
 	if len(c.out.b) > maxOffered {
 		return ErrBusy
+	}
+	if c.corked && !c.ended {
+		return c.out.message(xid, m)
 	}
 	return c.append(xid, m)
 }
