@@ -156,7 +156,12 @@ func (f *fleet) tool(ctx context.Context, h *hosts.Host, args ...string) (string
 // same waits until no host's switch differs from its agent's program.
 func (f *fleet) same(ctx context.Context) {
 	f.t.Helper()
-	for _, h := range f.bed.Hosts() {
+	f.sameAt(ctx, f.bed.Hosts()...)
+}
+
+func (f *fleet) sameAt(ctx context.Context, at ...*hosts.Host) {
+	f.t.Helper()
+	for _, h := range at {
 		f.await(ctx, h.Name+" is as it should be", func() error {
 			_, err := f.tool(ctx, h, "diff")
 			return err

@@ -138,25 +138,10 @@ func (s *outsideScene) floating(ctx context.Context) {
 	}
 }
 
-// behind is the host by whose link the physical switch last heard an Ethernet address.
-func (s *outsideScene) behind(mac string) string {
-	s.t.Helper()
-	ports := map[string]string{}
-	for _, h := range s.bed.Hosts() {
-		ports[fmt.Sprint(s.out.OFPort(h.Name))] = h.Name
-	}
-	for line := range strings.Lines(s.out.Appctl("fdb/show", "br-out")) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == mac {
-			return ports[f[0]]
-		}
-	}
-	return ""
-}
-
 // moves takes a guest to another host: its agent announces the floating IP there, and a connection that stands goes on there.
 func (s *outsideScene) moves(ctx context.Context) {
 	held := s.hold(ctx, s.out.Node, at("203.0.113.51", 8))
-	if at := s.behind(outsideMAC(51)); at != "s1h1" {
+	if at := s.out.Behind(outsideMAC(51)); at != "s1h1" {
 		s.t.Errorf("the floating IP is behind %q, want s1h1", at)
 	}
 	to := s.bed.Host("s1h3")
@@ -175,7 +160,7 @@ func (s *outsideScene) moves(ctx context.Context) {
 		s.t.Error(err)
 	}
 	s.await(ctx, "the physical switch knows", func() error {
-		if at := s.behind(outsideMAC(51)); at != to.Name {
+		if at := s.out.Behind(outsideMAC(51)); at != to.Name {
 			return fmt.Errorf("the floating IP is behind %q", at)
 		}
 		return nil

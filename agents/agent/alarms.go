@@ -24,6 +24,7 @@ const (
 	alarmMembers   = "not-a-member"
 	alarmAnnounce  = "not-announced"
 	alarmKeys      = "gossip-keys"
+	alarmMet       = "members-not-kept"
 )
 
 type alarmKey struct{ code, object string }

@@ -24,7 +24,8 @@ type host struct {
 	ovs *ovstest.Switch
 	cfg Config
 	*Agent
-	stop func() error
+	stop    func() error
+	prepare func(*Agent) // of one that starts; nil: nothing
 
 	mu      sync.Mutex // guards the fields below
 	reports []*api.Report
@@ -81,6 +82,9 @@ func (h *host) start() {
 		h.t.Fatal(err)
 	}
 	h.Agent = a
+	if h.prepare != nil {
+		h.prepare(a)
+	}
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	var wg sync.WaitGroup

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/members"
@@ -23,8 +25,19 @@ type liveness struct {
 	pool    *members.Pool
 	keyFile string
 	held    []ident.Secret // keys, the first encrypts
-	down    []state.Ref
+
+	// patience is how long an agent that has started waits for those whom it met before; then they are dead to it.
+	patience time.Duration
+
+	unsaved chan struct{} // holds one: whom this host has met has changed. Never closed
+
+	mu   sync.Mutex // guards the fields below
+	met  acquaintances
+	down []state.Ref // told to the program
 }
+
+// missedAfter is patience for the largest of pools, all of whose members start at once.
+const missedAfter = time.Minute
 
 // gossipRetry is how long an agent whose place in the pool another one holds waits before it asks again.
 const gossipRetry = 15 * time.Second
@@ -34,7 +47,7 @@ func newLiveness(a *Agent) (*liveness, error) {
 		return nil, nil //nolint:nilnil // no pool is no error
 	}
 	cfg := *a.cfg.Members
-	l := &liveness{a: a, keyFile: a.cfg.MembersKeyFile}
+	l := &liveness{a: a, keyFile: a.cfg.MembersKeyFile, patience: missedAfter, unsaved: make(chan struct{}, 1)}
 	var err error
 	if l.held, err = readKeys(l.keyFile); err != nil {
 		return nil, err
@@ -42,6 +55,10 @@ func newLiveness(a *Agent) (*liveness, error) {
 	if cfg.Bound, err = bound(a.cfg.StateDir, a.core.now); err != nil {
 		return nil, err
 	}
+	if l.met, err = readAcquaintances(a.cfg.StateDir); err != nil {
+		a.log.Warn("hosts met before were forgotten", "host", a.cfg.Host, "err", err)
+	}
+	l.tell() // before the program is made for the first time
 	cfg.Host, cfg.Keys, cfg.Log, cfg.Registerer, cfg.Changed = a.cfg.Host, l.held, a.log, a.registry, l.changed
 	l.pool, err = members.New(cfg)
 	return l, err
@@ -111,12 +128,18 @@ func (l *liveness) Run(ctx context.Context) error {
 func (l *liveness) Watch(ctx context.Context) error {
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
+	missed := time.NewTimer(l.patience)
+	defer missed.Stop()
 	for {
 		l.announce()
 		l.rekey()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-missed.C:
+			l.miss()
+		case <-l.unsaved:
+			l.keep()
 		case <-ticker.C:
 		}
 	}
@@ -163,27 +186,75 @@ func (l *liveness) turn(want []ident.Secret) error {
 	return nil
 }
 
-// changed tells the program who is dead: whoever died or left, and a gateway that says that it is sick. A member that nothing is known of is not dead.
+// changed tells the program who is dead: whoever died or left, and a gateway that says that it is sick. A host that was never a member is not dead.
 func (l *liveness) changed(v *members.View) {
 	l.a.core.alarm(false, alarmMembers, l.a.cfg.Host, "")
-	var now []state.Ref
-	var set []state.Object
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news, now := false, l.a.core.now()
 	for m := range v.All() {
-		if m.ID == v.Self() || m.Site != v.Self().Site || m.State == members.Alive && (!m.Gateway || m.Health == members.Healthy) {
-			continue
+		if m.ID != v.Self() && m.Site == v.Self().Site {
+			gone := m.State != members.Alive || m.Gateway && m.Health != members.Healthy
+			news = l.met.see(m.Host, gone, now) || news
 		}
-		d := &state.Down{ID: m.Host}
-		now, set = append(now, d.Ref()), append(set, d)
 	}
-	var gone []state.Ref
+	if news {
+		l.tell()
+		poke(l.unsaved)
+	}
+}
+
+// miss takes those for dead who were there when the agent last ran, and have not come since it started. Hosts that nobody speaks of any more are forgotten.
+func (l *liveness) miss() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	present, now := map[string]bool{}, l.a.core.now()
+	v := l.pool.View()
+	for m := range v.All() {
+		present[m.Host] = present[m.Host] || m.Site == v.Self().Site
+	}
+	l.a.core.store.Read(func(v *state.View) {
+		for host, was := range l.met {
+			switch {
+			case present[host]:
+			case was.Gone.IsZero():
+				l.met.see(host, true, now)
+			case now.Sub(was.Gone) > forgetAfter && state.Find[*state.Host](v, host) == nil:
+				delete(l.met, host)
+			}
+		}
+	})
+	l.tell()
+	poke(l.unsaved)
+}
+
+// tell makes the program's dead those that are gone. The lock is held, or nobody else is there yet.
+func (l *liveness) tell() {
+	var now, gone []state.Ref
+	var set []state.Object
+	for _, host := range slices.Sorted(maps.Keys(l.met)) {
+		if d := (&state.Down{ID: host}); !l.met[host].Gone.IsZero() {
+			if now = append(now, d.Ref()); !slices.Contains(l.down, d.Ref()) {
+				set = append(set, d)
+			}
+		}
+	}
 	for _, r := range l.down {
 		if !slices.Contains(now, r) {
 			gone = append(gone, r)
 		}
 	}
-	set = slices.DeleteFunc(set, func(o state.Object) bool { return slices.Contains(l.down, o.Ref()) })
 	l.down = now
 	if len(set)+len(gone) > 0 {
 		l.a.local(set, gone)
 	}
+}
+
+// keep writes down whom this host has met.
+func (l *liveness) keep() {
+	l.mu.Lock()
+	met := maps.Clone(l.met)
+	l.mu.Unlock()
+	err := met.write(l.a.cfg.StateDir)
+	l.a.core.alarm(err != nil, alarmMet, l.a.cfg.Host, "whom this host has met cannot be written down: %v", err)
 }

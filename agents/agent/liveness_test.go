@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -47,6 +48,71 @@ func TestDeadGateway(t *testing.T) {
 	h.await("the gateway lives", func() (bool, string) { return !h.down("gw"), "not so" })
 	stop(nil)
 	h.await("the gateway has left", func() (bool, string) { return h.down("gw"), "not so" })
+}
+
+// Who died before an agent started is dead to it: it has written down whom it knew. An agent that was restarted took a dead gateway for one that lives,
+// and nothing told it otherwise.
+func TestDeadOverRestarts(t *testing.T) {
+	t.Parallel()
+	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t)
+	ours, theirs := alone(), alone()
+	cfg := quick(ours, theirs)
+	h.cfg.Members, h.cfg.MembersKeyFile = &cfg, keys
+	h.start()
+	gateway := quick(theirs, ours)
+	gateway.Host, gateway.Keys, gateway.Meta.Gateway = "gw", []ident.Secret{ident.Secret(key)}, true
+	kept := func(gone bool) {
+		t.Helper()
+		h.await("it is written down", func() (bool, string) {
+			met, err := readAcquaintances(h.cfg.StateDir)
+			gw, ok := met["gw"]
+			return err == nil && ok && gw.Gone.IsZero() != gone, fmt.Sprint(met, err)
+		})
+	}
+	again := func() {
+		t.Helper()
+		if err := h.stop(); err != nil {
+			t.Fatal(err)
+		}
+		h.start()
+	}
+
+	stop := play(t, gateway)
+	kept(false)
+	stop(members.ErrStay)
+	kept(true)
+	again()
+	h.await("the gateway is dead to a new agent", func() (bool, string) { return h.down("gw"), "not so" })
+	stop = play(t, gateway)
+	h.await("the gateway lives", func() (bool, string) { return !h.down("gw"), "not so" })
+	kept(false)
+
+	// Both go at once, and one comes back.
+	if err := h.stop(); err != nil {
+		t.Fatal(err)
+	}
+	stop(members.ErrStay)
+	h.prepare = func(a *Agent) { a.liveness.patience = time.Second }
+	h.start()
+	h.await("the gateway is missed", func() (bool, string) { return h.down("gw"), "not so" })
+
+	// A file that is damaged is as good as none.
+	if err := h.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(acquaintancesFile(h.cfg.StateDir), []byte("null"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	stop = play(t, gateway)
+	kept(false)
+	stop(members.ErrStay)
+	h.await("the gateway is dead", func() (bool, string) { return h.down("gw"), "not so" })
 }
 
 func (h *host) down(id string) (down bool) {

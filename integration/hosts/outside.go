@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Segment is a network of the physical network outside, with its gateways' addresses.
@@ -92,6 +94,23 @@ func (o *Outside) start() error {
 		}
 	}
 	return nil
+}
+
+// Behind is the host by whose link the physical switch last heard an Ethernet address, or "".
+func (o *Outside) Behind(mac string) string {
+	o.bed.t.Helper()
+	ports := map[string]string{}
+	for _, h := range o.bed.hosts {
+		if h.Site == o.site {
+			ports[strconv.Itoa(o.OFPort(h.Name))] = h.Name
+		}
+	}
+	for line := range strings.Lines(o.Appctl("fdb/show", outsideBridge)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == mac {
+			return ports[f[0]]
+		}
+	}
+	return ""
 }
 
 // Device is the interface in Outside that has the segment's gateways.
