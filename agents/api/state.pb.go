@@ -1411,6 +1411,7 @@ type Port struct {
 	DnsName         string                 `protobuf:"bytes,19,opt,name=dns_name,json=dnsName,proto3" json:"dns_name,omitempty"` // the label under the network's domain
 	Device          string                 `protobuf:"bytes,20,opt,name=device,proto3" json:"device,omitempty"`                  // the server that it belongs to, for its metadata
 	DisableMetadata bool                   `protobuf:"varint,21,opt,name=disable_metadata,json=disableMetadata,proto3" json:"disable_metadata,omitempty"`
+	Unplugged       bool                   `protobuf:"varint,22,opt,name=unplugged,proto3" json:"unplugged,omitempty"` // its host has said that no interface is the port, as of a server that is shut off: of several next hops the others are used
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1588,6 +1589,13 @@ func (x *Port) GetDevice() string {
 func (x *Port) GetDisableMetadata() bool {
 	if x != nil {
 		return x.DisableMetadata
+	}
+	return false
+}
+
+func (x *Port) GetUnplugged() bool {
+	if x != nil {
+		return x.Unplugged
 	}
 	return false
 }
@@ -2868,7 +2876,7 @@ const file_state_proto_rawDesc = "" +
 	"\x0fDHCPV6_STATEFUL\x10\x03\"D\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x19\n" +
-	"\bnext_hop\x18\x02 \x01(\tR\anextHop\"\xfe\x05\n" +
+	"\bnext_hop\x18\x02 \x01(\tR\anextHop\"\x9c\x06\n" +
 	"\x04Port\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\rR\x03key\x12\x18\n" +
@@ -2892,7 +2900,8 @@ const file_state_proto_rawDesc = "" +
 	"\fdhcp_options\x18\x12 \x03(\v2\x1e.headwater.agent.v1.DHCPOptionR\vdhcpOptions\x12\x19\n" +
 	"\bdns_name\x18\x13 \x01(\tR\adnsName\x12\x16\n" +
 	"\x06device\x18\x14 \x01(\tR\x06device\x12)\n" +
-	"\x10disable_metadata\x18\x15 \x01(\bR\x0fdisableMetadata\"\x1e\n" +
+	"\x10disable_metadata\x18\x15 \x01(\bR\x0fdisableMetadata\x12\x1c\n" +
+	"\tunplugged\x18\x16 \x01(\bR\tunplugged\"\x1e\n" +
 	"\x04Role\x12\t\n" +
 	"\x05GUEST\x10\x00\x12\v\n" +
 	"\aFOREIGN\x10\x01\";\n" +

@@ -72,6 +72,7 @@ type Compiler struct {
 	cfg     Config
 	units   map[unitKey]*unit
 	origins map[dep]*origin
+	hops    int // origins that are listHop's
 	numbers [spaces]*numbers
 	dirty   []*unit
 	sweeps  bool   // a cycle may have lost its last root
@@ -138,6 +139,8 @@ func New(cfg Config) *Compiler {
 func (c *Compiler) Update(v *state.View, changes []state.Change) *Delta {
 	for _, ch := range changes {
 		c.mark(depOf(ch.Ref))
+		c.markHops(ch.Old)
+		c.markHops(ch.New)
 		for _, x := range ch.Touched() {
 			c.mark(depOfList(x))
 		}
@@ -305,6 +308,9 @@ func (c *Compiler) orphans(reads []read) {
 // orphan forgets an origin without readers.
 func (c *Compiler) orphan(s *origin) {
 	delete(c.origins, s.dep)
+	if s.dep.list == listHop {
+		c.hops--
+	}
 	if s.dep.number > 0 {
 		c.numbers[s.dep.number-1].drop(s.dep.id)
 	}

@@ -23,6 +23,9 @@ func (x *emitter) read(d dep) {
 	if s == nil {
 		s = &origin{dep: d}
 		x.c.origins[d] = s
+		if d.list == listHop {
+			x.c.hops++
+		}
 		if d.number > 0 {
 			x.c.numbers[d.number-1].claim(d.id)
 		}

@@ -76,7 +76,7 @@ func (w world) port() state.Object {
 		ID: fmt.Sprint("p", n), Key: uint32(n + 1), Network: fmt.Sprint("n", network), MAC: labMAC(n), PortSecurity: w.yes("secure"), //nolint:gosec // small
 		Project:        w.one("project", "", "a", "b"),
 		SecurityGroups: w.some("groups", 3, "g"), Host: w.one("host", "", "h1", "h1", "h2", "h3"), NextHost: w.one("next host", "", "", "h1", "h2"),
-		Down: w.number("down", 6) == 0, Foreign: w.number("foreign", 6) == 0, QoS: state.QoS{DSCP: w.number("dscp", 3) - 1},
+		Down: w.number("down", 6) == 0, Foreign: w.number("foreign", 6) == 0, Unplugged: w.number("unplugged", 6) == 0, QoS: state.QoS{DSCP: w.number("dscp", 3) - 1},
 	}
 	if w.yes("v4") {
 		p.FixedIPs = append(p.FixedIPs, state.FixedIP{Address: netip.AddrFrom4([4]byte{10, byte(2 * network), 0, byte(n + 10)})})

@@ -54,14 +54,7 @@ func compileNeighbors(x *emitter, id string) {
 	if network == nil {
 		return
 	}
-	best := map[netip.Addr]*state.Neighbor{}
-	for _, n := range all[*state.Neighbor](x, state.ListNeighborsOfNetwork, id) {
-		was := best[n.Address]
-		if was == nil || cmp.Or(cmp.Compare(n.Epoch, was.Epoch), cmp.Compare(was.ID, n.ID)) > 0 {
-			best[n.Address] = n
-		}
-	}
-	for a, n := range best {
+	for a, n := range newest(all[*state.Neighbor](x, state.ListNeighborsOfNetwork, id)) {
 		if n.Port == "" {
 			x.flow(n.Ref(), TNeighbor, pNeighborLearned, hopTo(network, a), found(n.MAC, 0)...)
 			refresh(x, n, network)
@@ -71,6 +64,18 @@ func compileNeighbors(x *emitter, id string) {
 			x.flow(n.Ref(), TNeighbor, pNeighborLearned, hopTo(network, a), found(n.MAC, port.Key)...)
 		}
 	}
+}
+
+// newest is what holds of each address.
+func newest(of []*state.Neighbor) map[netip.Addr]*state.Neighbor {
+	best := map[netip.Addr]*state.Neighbor{}
+	for _, n := range of {
+		was := best[n.Address]
+		if was == nil || cmp.Or(cmp.Compare(n.Epoch, was.Epoch), cmp.Compare(was.ID, n.ID)) > 0 {
+			best[n.Address] = n
+		}
+	}
+	return best
 }
 
 // refresh tells the agent when somebody outside says that he has an address that was learned: it may have moved.

@@ -12,6 +12,7 @@ import (
 type way struct {
 	hop     netip.Addr // invalid: the destination itself
 	network *state.Network
+	silent  bool // who lives in the network answers for himself: nothing is known of the hop
 }
 
 // route is what a router does with a prefix. Without ways it drops.
@@ -26,6 +27,7 @@ type route struct {
 func routes(x *emitter, router *state.Router, legs []leg) {
 	all := routesOf(router, legs)
 	for _, r := range all {
+		r.ways = alive(x, r.ways)
 		m := dest(atRouter(router.Key), r.prefix)
 		priority := PNormal + uint16(r.prefix.Bits()) //nolint:gosec // at most 128
 		switch len(r.ways) {
@@ -51,6 +53,43 @@ func (w way) take(v4 bool) []openflow.Action {
 		return append(do, setAddr(RNextV6, w.hop))
 	default:
 		return append(do, copyField(openflow.IPv6Dst, RNextV6))
+	}
+}
+
+// alive leaves out the ways of which it is known that nobody is there to take a packet. Where that is so of all, they stay as they are: what is sent
+// is lost as it would be with one next hop, and does not leave by a wider route that its sender did not mean.
+func alive(x *emitter, ways []way) []way {
+	if len(ways) < 2 {
+		return ways
+	}
+	var out []way
+	for _, w := range ways {
+		if !w.dead(x) {
+			out = append(out, w)
+		}
+	}
+	if len(out) == 0 {
+		return ways
+	}
+	return out
+}
+
+// dead says whether the next hop is an address of a port that is down, is plugged nowhere, or is on a host that is dead. An address that no port has is not known to be.
+func (w way) dead(x *emitter) bool {
+	if w.silent {
+		return false
+	}
+	port := x.portWith(w.network, w.hop)
+	if port == nil || port.Foreign {
+		return false
+	}
+	switch {
+	case isDown(x, port), port.Unplugged, port.Host == "":
+		return true
+	case port.Host == x.c.cfg.Host:
+		return get[*state.Plug](x, port.ID) == nil
+	default:
+		return get[*state.Down](x, port.Host) != nil
 	}
 }
 
@@ -121,7 +160,7 @@ func reach(p netip.Prefix, hops []netip.Addr, legs []leg, gateway bool) route {
 			at = slices.IndexFunc(legs, func(l leg) bool { return l.gateway })
 		}
 		if at >= 0 {
-			r.ways = append(r.ways, way{hop, legs[at].network})
+			r.ways = append(r.ways, way{hop, legs[at].network, legs[at].gateway && legs[at].network.Segment != state.Overlay})
 		}
 	}
 	return r

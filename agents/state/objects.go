@@ -162,6 +162,7 @@ type Port struct {
 	DNSName         string
 	Device          string
 	DisableMetadata bool
+	Unplugged       bool // its host has said so
 }
 
 // FixedIP is an address of a port.

@@ -257,7 +257,7 @@ func (p *parser) port(m *api.Port) *Port {
 		MAC: p.mac("mac", m.GetMac()), PortSecurity: m.GetPortSecurity(), SecurityGroups: p.ids("security_groups", m.GetSecurityGroups()),
 		Host: p.maybeID("host", m.GetHost()), NextHost: p.maybeID("next_host", m.GetNextHost()), BindingEpoch: m.GetBindingEpoch(),
 		Down: m.GetDown(), Foreign: m.GetRole() == api.Port_FOREIGN, Parent: p.maybeID("parent", m.GetParent()),
-		DNSName: m.GetDnsName(), Device: m.GetDevice(), DisableMetadata: m.GetDisableMetadata(),
+		DNSName: m.GetDnsName(), Device: m.GetDevice(), DisableMetadata: m.GetDisableMetadata(), Unplugged: m.GetUnplugged(),
 	}
 	p.want(m.GetRole() <= api.Port_FOREIGN, "role", "%d is not known here", m.GetRole())
 	if out.Parent != "" {

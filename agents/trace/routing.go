@@ -32,7 +32,73 @@ func (w *walk) route(r *state.Router) {
 		w.drop(hops[0].drop)
 		return
 	}
-	w.onward(r, hops[0])
+	w.onward(r, w.alive(r, hops)[0])
+}
+
+// alive are the hops that are left when those are left out of which it is known that nobody takes a packet; all, where that is so of all.
+func (w *walk) alive(r *state.Router, hops []hop) []hop {
+	if len(hops) < 2 {
+		return hops
+	}
+	var out []hop
+	for _, h := range hops {
+		if port := w.portWith(h); port == nil || !w.dead(port) {
+			out = append(out, h)
+			continue
+		}
+		w.rule("route", r.Ref(), h.dest.String(), Fields{"ip_dst"}, "router %s: nobody is at %s, one of %d next hops", r.ID, h.next, len(hops))
+	}
+	if len(out) == 0 {
+		return hops
+	}
+	return out
+}
+
+// portWith is the port that has a next hop's address, by itself or because it has announced it last, where that is known; or nil.
+func (w *walk) portWith(h hop) *state.Port {
+	n := state.Find[*state.Network](w.v, h.network)
+	if n == nil || h.gateway && n.Segment != state.Overlay {
+		return nil
+	}
+	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: n.ID}) {
+		for _, f := range port.FixedIPs {
+			if f.Address == h.next {
+				return port
+			}
+		}
+	}
+	var best *state.Neighbor
+	for _, x := range state.All[*state.Neighbor](w.v, state.Index{List: state.ListNeighborsOfNetwork, ID: n.ID}) {
+		if x.Address == h.next && (best == nil || x.Epoch > best.Epoch) {
+			best = x
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return state.Find[*state.Port](w.v, best.Port)
+}
+
+// dead says whether it is known that a port takes no packets: it is down, plugged nowhere, or on a host that is dead.
+func (w *walk) dead(port *state.Port) bool {
+	if port.Foreign {
+		return false
+	}
+	if w.down(port) || port.Unplugged || port.Host == "" || state.Find[*state.Down](w.v, port.Host) != nil {
+		return true
+	}
+	return w.plugsKnown(port.Host) && state.Find[*state.Plug](w.v, port.ID) == nil
+}
+
+// plugsKnown says whether the state is one that the host itself holds, which has what is plugged there: if it has anything of that, it has all.
+func (w *walk) plugsKnown(host string) bool {
+	known := false
+	w.v.Each(state.Index{List: state.ListAll, ID: state.KindPlug.String()}, state.KindPlug, func(o state.Object) bool {
+		port := state.Find[*state.Port](w.v, o.Ref().ID)
+		known = port != nil && port.Host == host
+		return !known
+	})
+	return known
 }
 
 // refused is what a router does not pass on.
