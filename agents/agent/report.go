@@ -53,11 +53,13 @@ func (a *Agent) tell(ctx context.Context) error {
 	}
 }
 
-// logAlarms writes alarms into the log as they begin and end. One whose text changes is in the agent's status.
+// logAlarms writes alarms into the log as they begin and end. One whose text changes is in the agent's status; those of the state file, the switch and its database
+// are in the log already.
 func (a *Agent) logAlarms(ctx context.Context, alarms []*api.Alarm, standing map[alarmKey]bool) {
 	for _, m := range alarms {
 		k := alarmKey{m.Code, m.Object}
 		switch {
+		case k.code == alarmState || k.code == alarmSwitch || k.code == alarmDatabase:
 		case m.Over && standing[k]:
 			delete(standing, k)
 			a.log.InfoContext(ctx, "alarm is over", "code", m.Code, "object", m.Object)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -65,6 +66,11 @@ func (p *reader) err() error {
 func (p *reader) yaml(raw []byte, st *api.State) error {
 	file, err := parser.ParseBytes(raw, 0)
 	if err != nil {
+		var syntax yaml.Error // whose own text is a picture of some lines
+		if errors.As(err, &syntax) && syntax.GetToken() != nil && syntax.GetToken().Position != nil {
+			p.fail(syntax.GetToken().Position.Line, "%s", syntax.GetMessage())
+			return p.err()
+		}
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
 	if len(file.Docs) > 1 {

@@ -76,7 +76,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"values", "ports:\n- id: p1\n  key: 1\n  network: n1\n  mac: \"ff:16:3e:00:00:01\"\n", []string{"f:2: port p1: mac:"}},
 		{"two documents", "networks: []\n---\nports: []\n", []string{"a second document"}},
 		{"no anchor", "networks:\n- *n\n", []string{"f"}},
-		{"no YAML", "networks: [", []string{"f"}},
+		{"no YAML", "networks:\n- {id: n1, key: 1\n", []string{"f:2: could not find"}},
 		{"JSON", `{"networks": [{"id": "n1", "colour": 1}]}`, []string{`unknown field "colour"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

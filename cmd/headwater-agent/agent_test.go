@@ -167,7 +167,8 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"run", "--state", "x", "--bridge", "a b", "--host", "h 1", "--bridge-mapping", "physnet1=br-int/", "--ovsdb", "tcp:127.0.0.1:6640"},
 			[]string{`host "h 1"`, `bridge "a b"`, `physical network physnet1`, "run directory of Open vSwitch"}},
 		{[]string{"run", "--state", "x", "--log-level", "loud"}, []string{"loud"}},
-		{[]string{"run", "--server", "x:1", "--site", "s1"}, []string{"certificate"}},
+		{[]string{"run", "--server", "x:1", "--site", "s1"}, []string{"--cert, --key and --ca"}},
+		{[]string{"run", "--server", "x:1", "--site", "s1", "--cert", "/nowhere", "--key", "/nowhere", "--ca", "/nowhere"}, []string{"certificate", "/nowhere"}},
 		{[]string{"status", "--run-dir", "/nowhere"}, []string{"no agent answers at /nowhere/agent.sock"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

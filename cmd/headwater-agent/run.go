@@ -118,6 +118,7 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 		debug.SetGCPercent(50) // memory is the guests'; the agent has little to do most of the time
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
+	log.InfoContext(ctx, "agent starts", "version", run.Version(), "bridge", cfg.Bridge, "ovsdb", cfg.OVSDB)
 	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry(), Stderr: stderr}
 	if f.state != "" {
 		a, err := agent.New(cfg, parts)
@@ -140,6 +141,9 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 
 // runWithServers runs the agent with the state of relays or Top.
 func runWithServers(ctx context.Context, cfg agent.Config, f runFlags, parts agent.Parts) error {
+	if f.site == "" || f.identity.CertFile == "" || f.identity.KeyFile == "" || f.identity.CAFile == "" {
+		return run.Usagef("headwater-agent run: --server needs --site, --cert, --key and --ca")
+	}
 	f.identity.Refused = func(err error) { parts.Log.ErrorContext(ctx, "changed certificate was not taken", "err", err) }
 	credentials, err := mtls.Load(f.identity)
 	if err != nil {
