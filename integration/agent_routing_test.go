@@ -64,13 +64,13 @@ func TestAgentsRoute(t *testing.T) {
 		{"too big for a floating IP's network", out.Node, "203.0.113.51", []string{"-M", "do", "-s", "1460"}, "From 203.0.113.51 icmp_seq=1 Frag needed and DF set (mtu = 1450)"},
 		{"the TTL ends at a floating IP", out.Node, "203.0.113.51", []string{"-t", "1"}, "From 203.0.113.51 icmp_seq=1 Time to live exceeded"},
 	} {
-		said, err := tt.from.Exec(ctx, "ping", append(append([]string{"-n", "-c", "1", "-W", "2"}, tt.args...), tt.to)...)
+		said, err := tt.from.Exec(ctx, "ping", append(append([]string{"-n", "-c", "1", "-W", "20"}, tt.args...), tt.to)...)
 		if err == nil || !strings.Contains(said+err.Error(), tt.want) {
 			t.Errorf("%s: %v\n%s\nwant %s", tt.name, err, said, tt.want)
 		}
 	}
 	for _, router := range []string{"10.0.0.1", "10.2.0.1", "fd00::ffff"} {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		if _, err := a.Talk(ctx, "udp", netip.AddrPortFrom(netip.MustParseAddr(router), 9)); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("a port of the router at %s: %v, want it refused", router, err)
 		}

@@ -95,10 +95,10 @@ func TestAgentServices(t *testing.T) {
 
 	t.Run("metadata", func(t *testing.T) { askMetadata(ctx, t, a) })
 	t.Run("errors of the router", func(t *testing.T) {
-		if out, _ := a.Exec(ctx, "ping", "-c", "1", "-W", "2", "-t", "1", "10.2.0.3"); !strings.Contains(out, "Time to live exceeded") || !strings.Contains(out, "10.0.0.1") {
+		if out, _ := a.Exec(ctx, "ping", "-c", "1", "-W", "20", "-t", "1", "10.2.0.3"); !strings.Contains(out, "Time to live exceeded") || !strings.Contains(out, "10.0.0.1") {
 			t.Errorf("a ping that may go one hop: %s", out)
 		}
-		if out, _ := a.Exec(ctx, "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1372", "10.2.0.3"); !strings.Contains(out, "mtu = 1300") {
+		if out, _ := a.Exec(ctx, "ping", "-c", "1", "-W", "20", "-M", "do", "-s", "1372", "10.2.0.3"); !strings.Contains(out, "mtu = 1300") {
 			t.Errorf("a ping of 1400 bytes into a network of 1300: %s", out)
 		}
 	})

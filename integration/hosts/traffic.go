@@ -114,13 +114,20 @@ func (n *Node) serveTCP(network string, at netip.AddrPort) error {
 	return nil
 }
 
-// talkLimit bounds one exchange of Talk, unless its context ends before.
-const talkLimit = 3 * time.Second
+// How long one exchange of Talk may take on a busy machine, unless its context ends before. Over TCP what is lost is sent again meanwhile.
+const (
+	talkTCPLimit = 20 * time.Second
+	talkUDPLimit = 5 * time.Second
+)
 
 // Talk has one exchange over TCP or UDP with what Serve answers, and returns the address that the node has
 // there.
 func (n *Node) Talk(ctx context.Context, network string, to netip.AddrPort) (netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(ctx, talkLimit)
+	limit := talkTCPLimit
+	if strings.HasPrefix(network, "udp") {
+		limit = talkUDPLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := n.Dial(ctx, network, to.String())
 	if err != nil {

@@ -266,7 +266,7 @@ func TestFragments(t *testing.T) {
 // echo sends a datagram and waits for it to come back.
 func echo(c net.Conn, size int) error {
 	sent := strings.Repeat("x", size)
-	if err := c.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte(sent)); err != nil {

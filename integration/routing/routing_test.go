@@ -249,7 +249,7 @@ func (s *scene) floating(t *testing.T) {
 func (s *scene) refused(t *testing.T, from *hosts.Node, to netip.AddrPort) {
 	t.Helper()
 	s.settle()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := from.Talk(ctx, "udp", to); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%s to UDP %s: %v, want it refused", from.Name, to, err)

@@ -407,6 +407,11 @@ const guardedPort = 7
 func (m *measurement) guards(ctx context.Context, vm *hosts.VM, open bool) error {
 	at := netip.AddrPortFrom(vm.IPs[0].Addr(), guardedPort)
 	m.far.MustReach(at.Addr())
+	if !open { // what answers does so in milliseconds
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+	}
 	if _, err := m.far.Talk(ctx, "tcp", at); (err == nil) != open {
 		return fmt.Errorf("TCP to a member of the group: want it to pass: %t; got error %v", open, err) //nolint:errorlint // it may be nil
 	}
