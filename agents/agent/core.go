@@ -44,7 +44,7 @@ type core struct {
 	incarnation string
 	revision    uint64
 
-	pending flows.Delta        // not sent yet
+	pending flows.Pending      // not sent yet
 	since   time.Time          // when the first of pending was told
 	flush   []uint16           // zones to be emptied before pending is sent
 	forget  []openflow.Message // of connections, once pending is carried out
@@ -64,6 +64,7 @@ type core struct {
 	revisions []generation            // not applied yet
 	plugged   map[string]*plugging    // by port
 	unmarked  map[string]struct{}     // ports of which the database may have to be told
+	unzoned   map[string]struct{}     // ids of state.Zone of which the bridge's row may have to be told
 	left      map[ovsdb.UUID]struct{} // interfaces that a port is not plugged by any more
 	untold    map[string]struct{}     // ports of which the reporter may have to be told
 	compiling time.Duration           // in all
@@ -95,7 +96,7 @@ type plugging struct {
 
 func newCore(cfg Config, now func() time.Time) *core {
 	return &core{cfg: cfg, now: now, store: state.NewStore(), compiler: flows.New(cfg.compiled()),
-		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, left: map[ovsdb.UUID]struct{}{}, untold: map[string]struct{}{},
+		mirror: newMirror(cfg.Bridge), zones: newZones(now), alarms: newAlarms(), plugged: map[string]*plugging{}, unmarked: map[string]struct{}{}, unzoned: map[string]struct{}{}, left: map[ovsdb.UUID]struct{}{}, untold: map[string]struct{}{},
 		learned: map[state.Ref]struct{}{}}
 }
 
@@ -164,6 +165,7 @@ func (c *core) take(n news) effect {
 		}
 	}
 	changes = append(changes, c.own(t)...)
+	c.unzone(t)
 	c.disconnect(changes)
 	e := effect{wiring: t.wiring, marks: len(t.guests) > 0}
 	if len(changes) == 0 && len(n.commits) == 0 && !first {
@@ -191,12 +193,26 @@ func (c *core) own(t touched) []state.Change {
 	return c.store.Apply(local, gone)
 }
 
+// unzone notes of which zones the bridge's row may have to be told.
+func (c *core) unzone(t touched) {
+	maps.Copy(c.unzoned, t.zones)
+	maps.Copy(c.unzoned, t.marks)
+	if !t.bridge {
+		return
+	}
+	c.store.Read(func(v *state.View) {
+		for _, id := range v.IDs(state.Index{List: state.ListAll, ID: state.KindZone.String()}) {
+			c.unzoned[id] = struct{}{}
+		}
+	})
+}
+
 // compile makes another generation of the program.
 func (c *core) compile(changes []state.Change) {
 	c.gen++
 	var delta *flows.Delta
 	c.store.Read(func(v *state.View) { delta = c.compiler.Update(v, changes) })
-	c.pending.Merge(delta)
+	c.pending.Add(delta)
 	clashes := c.compiler.Stats().Clashes
 	c.alarms.set(clashes > 0, alarmClash, c.cfg.Bridge, "%d flows are not what all that is desired asks for: a rule that too many sets of groups have alike, or a defect", clashes)
 	c.unsaid = joined(append(c.unsaid, changes...))

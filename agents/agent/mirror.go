@@ -36,7 +36,31 @@ func newMirror(bridge string) *mirror {
 type touched struct {
 	guests map[string]struct{} // iface-ids
 	zones  map[string]struct{} // ids of state.Zone
+	marks  map[string]struct{} // ids of state.Zone of which the bridge's row may say something else than it said
+	bridge bool                // it is another one
 	wiring bool                // bridges, and the agent's own ports
+}
+
+// marked notes of whom a bridge's row says something else than it said.
+func (t *touched) marked(was, is map[string]string) {
+	note := func(key string) {
+		if owner, ok := strings.CutPrefix(key, keyZoneOf); ok {
+			if t.marks == nil {
+				t.marks = map[string]struct{}{}
+			}
+			t.marks[owner] = struct{}{}
+		}
+	}
+	for key, value := range was {
+		if now, still := is[key]; !still || now != value {
+			note(key)
+		}
+	}
+	for key := range is {
+		if _, before := was[key]; !before {
+			note(key)
+		}
+	}
 }
 
 func (t *touched) zone(id string) {
@@ -65,28 +89,38 @@ func (m *mirror) update(changes []ovsdb.Change) touched {
 }
 
 func (m *mirror) updateBridge(c ovsdb.Change, t *touched) {
-	row := ovsdb.As[bridgeRow](c.New)
+	row := ovsdb.As[bridgeName](c.New)
 	if c.New == nil && c.ID == m.id || c.New != nil && row.Name == m.bridge {
-		ports := make(map[ovsdb.UUID]struct{}, len(row.Ports))
-		for _, p := range row.Ports {
-			ports[p] = struct{}{}
+		other := row.ID != m.id
+		m.id = row.ID
+		if other || c.Touches("ports") {
+			m.updatePorts(ovsdb.As[bridgePorts](c.New).Ports, t)
 		}
-		for p := range ports {
-			if _, was := m.onBridge[p]; !was {
-				m.touchPort(p, t)
-			}
+		if other || c.Touches("external_ids") {
+			ids := ovsdb.As[bridgeIDs](c.New).ExternalIDs
+			t.marked(m.ids, ids)
+			m.ids, t.bridge = ids, t.bridge || other
 		}
-		for p := range m.onBridge {
-			if _, is := ports[p]; !is {
-				m.touchPort(p, t)
-			}
-		}
-		m.onBridge, m.ids, m.id = ports, row.ExternalIDs, row.ID
 	}
 	// Every guest changes its bridge's ports: only what else a bridge is concerns the wiring.
-	old := ovsdb.As[bridgeRow](c.Old)
-	t.wiring = t.wiring || c.Old == nil || c.New == nil || old.Name != row.Name || !slices.Equal(old.Protocols, row.Protocols) ||
-		(old.FailMode == nil) != (row.FailMode == nil) || old.FailMode != nil && *old.FailMode != *row.FailMode
+	t.wiring = t.wiring || c.Touches("name") || c.Touches("protocols") || c.Touches("fail_mode")
+}
+
+// updatePorts takes in which ports the bridge has.
+func (m *mirror) updatePorts(ports []ovsdb.UUID, t *touched) {
+	is := make(map[ovsdb.UUID]struct{}, len(ports))
+	for _, p := range ports {
+		is[p] = struct{}{}
+		if _, was := m.onBridge[p]; !was {
+			m.touchPort(p, t)
+		}
+	}
+	for p := range m.onBridge {
+		if _, still := is[p]; !still {
+			m.touchPort(p, t)
+		}
+	}
+	m.onBridge = is
 }
 
 func (m *mirror) updatePort(c ovsdb.Change, t *touched) {

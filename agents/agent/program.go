@@ -40,7 +40,7 @@ func (c *core) hand(w *work) {
 		w.first = append(w.first, &openflow.CTFlushZone{Zone: zone})
 	}
 	w.last = append(w.last, c.handed.forget...)
-	c.pending, c.flush, c.forget, w.gen = flows.Delta{}, nil, nil, c.gen
+	c.pending, c.flush, c.forget, w.gen = flows.Pending{}, nil, nil, c.gen
 	w.since, c.since = c.since, time.Time{}
 	c.saying, c.unsaid = append(c.saying, c.unsaid...), nil
 }
@@ -49,7 +49,7 @@ func (c *core) hand(w *work) {
 func (c *core) mend(have *carried, epoch uint16, refused map[flows.FlowKey]bool) (*work, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	asked := len(c.pending.Flows) + len(c.pending.Groups) + len(c.pending.GroupsGone) + len(c.pending.Meters) + len(c.pending.MetersGone)
+	asked := c.pending.Len()
 	canaryLost := have.canary() != canaryState{true, epoch, flows.Layout}
 	d := compare(c.compiler, have, epoch)
 	for _, k := range d.missing {
@@ -84,11 +84,12 @@ func (c *core) work(epoch uint16, meters map[uint32]bool, foreign []openflow.Flo
 	if c.pending.Empty() && len(c.flush) == 0 && len(c.forget) == 0 && mended == nil && c.gen == c.applied {
 		return nil, 0
 	}
-	w := &work{epoch: epoch, meters: c.pending.Meters, gone: c.pending.MetersGone}
-	for _, f := range c.pending.Flows {
+	d := c.pending.Take()
+	w := &work{epoch: epoch, meters: d.Meters, gone: d.MetersGone}
+	for _, f := range d.Flows {
 		delete(refused, f.Key)
 	}
-	w.first, w.bundle, w.last = c.compiler.Messages(&c.pending, epoch, func(id uint32) bool { return meters[id] })
+	w.first, w.bundle, w.last = c.compiler.Messages(d, epoch, func(id uint32) bool { return meters[id] })
 	w.bundle = append(w.bundle, mended...)
 	c.hand(w)
 	return w, len(mended)

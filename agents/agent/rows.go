@@ -18,6 +18,17 @@ type (
 		Protocols    []string          `ovsdb:"protocols"`
 		ExternalIDs  map[string]string `ovsdb:"external_ids"`
 	}
+	// Parts of a bridge, for who reads no more.
+	bridgeName struct {
+		ID   ovsdb.UUID `ovsdb:"_uuid"`
+		Name string     `ovsdb:"name"`
+	}
+	bridgePorts struct {
+		Ports []ovsdb.UUID `ovsdb:"ports"`
+	}
+	bridgeIDs struct {
+		ExternalIDs map[string]string `ovsdb:"external_ids"`
+	}
 	portRow struct {
 		ID         ovsdb.UUID   `ovsdb:"_uuid"`
 		Name       string       `ovsdb:"name"`
@@ -39,6 +50,15 @@ func (switchRow) Table() string { return "Open_vSwitch" }
 
 // Table names the table.
 func (bridgeRow) Table() string { return "Bridge" }
+
+// Table names the table.
+func (bridgeName) Table() string { return "Bridge" }
+
+// Table names the table.
+func (bridgePorts) Table() string { return "Bridge" }
+
+// Table names the table.
+func (bridgeIDs) Table() string { return "Bridge" }
 
 // Table names the table.
 func (portRow) Table() string { return "Port" }

@@ -393,7 +393,7 @@ func (a *Agent) debugView(*http.Request) (any, error) {
 		"compiling":  c.compiling.String(),
 		"steps":      c.steps,
 		"generation": c.gen, "carried_out": c.applied,
-		"pending_flows": len(c.pending.Flows),
+		"pending_flows": c.pending.Flows(),
 		"zones":         len(c.zones.used),
 		"interfaces":    len(c.mirror.interfaces),
 		"goroutines":    runtime.NumGoroutine(),

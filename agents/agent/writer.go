@@ -190,6 +190,7 @@ type marks struct {
 	ready  map[string]ovsdb.UUID // ports, and the interface that was marked
 	looked map[string]struct{}   // ports that this is about
 	left   map[ovsdb.UUID]struct{}
+	zones  map[string]struct{} // and state.Zones
 	epoch  uint16
 }
 
@@ -229,7 +230,7 @@ func (c *core) marks() marks {
 	}
 	m.ops = append(m.ops, c.forsaken(m)...)
 	m.ops = append(m.ops, c.unready(m.looked)...)
-	m.ops = append(m.ops, c.bridgeMarks()...)
+	m.ops = append(m.ops, c.bridgeMarks(&m)...)
 	return m
 }
 
@@ -278,22 +279,24 @@ func (c *core) unready(looked map[string]struct{}) (ops []ovsdb.Op) {
 	return ops
 }
 
-func (c *core) bridgeMarks() []ovsdb.Op {
+// bridgeMarks tells the bridge's row of the epoch, and of zones, which the row has as long as they are there.
+func (c *core) bridgeMarks(m *marks) []ovsdb.Op {
 	if c.mirror.id == "" || c.epoch == 0 {
-		return nil
+		return nil // the zones stay noted
 	}
+	m.zones, c.unzoned = c.unzoned, map[string]struct{}{}
 	want := map[string]string{keyEpoch: strconv.Itoa(int(c.epoch))}
+	var gone []string
 	c.store.Read(func(v *state.View) {
-		for _, z := range state.All[*state.Zone](v, state.Index{List: state.ListAll, ID: state.KindZone.String()}) {
-			want[keyZoneOf+z.ID] = fmt.Sprintf("%d,%d", z.Snat, z.Dnat)
+		for id := range m.zones {
+			key := keyZoneOf + id
+			if z := state.Find[*state.Zone](v, id); z != nil {
+				want[key] = fmt.Sprintf("%d,%d", z.Snat, z.Dnat)
+			} else if _, there := c.mirror.ids[key]; there && id != "" {
+				gone = append(gone, key)
+			}
 		}
 	})
-	var gone []string
-	for owner := range zonesIn(c.mirror.ids) {
-		if owner != "" && want[keyZoneOf+owner] == "" {
-			gone = append(gone, keyZoneOf+owner)
-		}
-	}
 	slices.Sort(gone)
 	return setKeys("Bridge", c.mirror.id, c.mirror.ids, want, gone)
 }
@@ -328,6 +331,7 @@ func (c *core) unmark(m marks) {
 	defer c.mu.Unlock()
 	maps.Copy(c.unmarked, m.looked)
 	maps.Copy(c.left, m.left)
+	maps.Copy(c.unzoned, m.zones)
 }
 
 // marked notes that a transaction is made.

@@ -166,6 +166,7 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 	run("one port more of a network of 11000", wide, func(x *bare) *Delta { return x.set(crowdPort(n, "n1", "sg"), crowdPlug(n)) },
 		func(x *bare) { x.apply(nil, crowdPort(n, "n1").Ref(), crowdPlug(n).Ref()) })
+	run("one unplugged of a network of 11000", wide, func(x *bare) *Delta { return x.apply(nil, crowdPlug(60).Ref()) }, func(x *bare) { x.set(crowdPlug(60)) })
 	run("first group", crowd(n), func(x *bare) *Delta { return x.set(append(grouped(n, "sg"), crowdGroup())...) },
 		func(x *bare) { x.set(grouped(n)...) })
 	run("one rule more", all, func(x *bare) *Delta { return x.set(crowdGroup(22)) }, func(x *bare) { x.set(crowdGroup()) })
@@ -174,7 +175,20 @@ func BenchmarkUpdate(b *testing.B) {
 	run("one member more", remote, func(x *bare) *Delta { return x.set(members(n + 1)) }, func(x *bare) { x.set(members(n)) })
 }
 
-// BenchmarkGroups is the same with what a real ovs-vswitchd takes to carry it out.
+// BenchmarkPending is a small delta that is added to what waits for a switch that is away.
+func BenchmarkPending(b *testing.B) {
+	x, all := newBare(crowd(1000)...)
+	var p Pending
+	p.Add(all)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Add(x.set(crowdPort(1000, "n3"), crowdPlug(1000)))
+		p.Add(x.apply(nil, crowdPort(1000, "n3").Ref(), crowdPlug(1000).Ref()))
+	}
+	b.ReportMetric(float64(p.Flows()), "flows")
+}
+
+// BenchmarkGroups is BenchmarkUpdate with what a real ovs-vswitchd takes to carry it out.
 func BenchmarkGroups(b *testing.B) {
 	const n = 1000
 	run := func(name string, before []state.Object, do, undo []state.Object) {

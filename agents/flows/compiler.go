@@ -27,7 +27,7 @@ type unit struct {
 	needed int // by how many units, or as a root
 	dirty  bool
 	root   bool
-	live   bool   // used by sweep
+	circle circle // for rules that may need each other in a circle
 	seen   uint64 // the last compilation that needed it
 
 	reads  []read
@@ -75,8 +75,8 @@ type Compiler struct {
 	hops    int // origins that are listHop's
 	numbers [spaces]*numbers
 	dirty   []*unit
-	sweeps  bool   // a cycle may have lost its last root
-	serial  uint64 // of the compilation that is under way
+	suspect []*unit // may be left in a circle that nobody else needs
+	serial  uint64  // of the compilation that is under way
 
 	flows   map[FlowKey]*slot
 	groups  map[uint32]*owned[Group]
@@ -160,7 +160,7 @@ func (c *Compiler) Update(v *state.View, changes []state.Change) *Delta {
 		if u.dirty {
 			c.compile(v, u)
 		}
-		if len(c.dirty) == 0 && c.sweeps {
+		if len(c.dirty) == 0 {
 			c.sweep()
 		}
 		if len(c.dirty) == 0 {
@@ -196,83 +196,18 @@ func (c *Compiler) root(k unitKey) {
 func (c *Compiler) unroot(k unitKey) {
 	if u := c.units[k]; u != nil && u.root {
 		u.root = false
-		c.release(u)
+		c.release(u, nil)
 	}
 }
 
 func (c *Compiler) unit(k unitKey) *unit {
 	u := c.units[k]
 	if u == nil {
-		u = &unit{key: k}
+		u = &unit{key: k, circle: circle{may: k.rule.mayCycle()}}
 		c.units[k] = u
 		c.soil(u)
 	}
 	return u
-}
-
-// release takes one need of a unit away. What nobody needs goes; what still is needed may be so only by what it needs itself.
-func (c *Compiler) release(u *unit) {
-	u.needed--
-	if u.needed > 0 {
-		c.sweeps = c.sweeps || u.key.rule.mayCycle()
-		return
-	}
-	c.discard(u)
-}
-
-// discard takes a unit away with all that it made. What the unit was the last to need goes too.
-func (c *Compiler) discard(u *unit) {
-	if c.units[u.key] != u {
-		return
-	}
-	delete(c.units, u.key)
-	u.dirty = false
-	c.withdraw(u)
-	needs := u.needs
-	u.needs = nil
-	for _, n := range needs {
-		c.release(n)
-	}
-}
-
-// sweep discards the units that no root reaches.
-func (c *Compiler) sweep() {
-	c.sweeps = false
-	var todo []*unit
-	for _, u := range c.units {
-		u.live = u.root
-		if u.root {
-			todo = append(todo, u)
-		}
-	}
-	for len(todo) > 0 {
-		u := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, n := range u.needs {
-			if !n.live {
-				n.live = true
-				todo = append(todo, n)
-			}
-		}
-	}
-	for _, u := range c.units {
-		if !u.live {
-			u.needs = nil // all of them are dead, or their count is kept right below
-			c.discard(u)
-		}
-	}
-	for _, u := range c.units {
-		u.needed = 0
-		if u.root {
-			u.needed = 1
-		}
-	}
-	for _, u := range c.units {
-		for _, n := range u.needs {
-			n.needed++
-		}
-	}
-	c.sweeps = false
 }
 
 // withdraw takes away what a unit made and read.
@@ -373,12 +308,17 @@ func (c *Compiler) compile(v *state.View, u *unit) {
 	c.reread(u, x.reads)
 	before := u.needs
 	u.needs = slices.Clone(x.needs)
+	// Those that are needed still were counted again. The others last: what goes with them may be this very unit.
+	left := before[:0]
 	for _, n := range before {
 		if n.seen == c.serial {
 			n.needed--
 		} else {
-			c.release(n)
+			left = append(left, n)
 		}
+	}
+	for _, n := range left {
+		c.release(n, u)
 	}
 }
 

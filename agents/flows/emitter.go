@@ -82,6 +82,7 @@ func (x *emitter) need(r rule, id string) {
 	if n.seen != x.c.serial {
 		n.seen = x.c.serial
 		n.needed++
+		n.neededBy(x.unit)
 		x.needs = append(x.needs, n)
 	}
 }

@@ -381,18 +381,17 @@ func TestMetersAndGroupsOutliveTheirFlows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		store, compiler := state.NewStore(), New(Config{Host: labHost, PuntRate: 100, OpRate: 100, NameRate: 100, Names: true})
 		d := device{map[FlowKey]references{}, map[uint32]references{}, map[uint32]references{}}
-		var pending Delta
+		var pending Pending
 		send := func() {
-			first, bundle, last := compiler.Messages(&pending, 1, func(id uint32) bool { _, ok := d.meters[id]; return ok })
+			first, bundle, last := compiler.Messages(pending.Take(), 1, func(id uint32) bool { _, ok := d.meters[id]; return ok })
 			for i, part := range [][]openflow.Message{first, bundle, last} {
 				d.do(t, part)
 				d.whole(t, [...]string{"before the bundle", "after it", "at the end"}[i])
 			}
-			pending = Delta{}
 		}
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			changes := store.Apply(world{t}.step())
-			store.Read(func(v *state.View) { pending.Merge(compiler.Update(v, changes)) })
+			store.Read(func(v *state.View) { pending.Add(compiler.Update(v, changes)) })
 			if rapid.Bool().Draw(t, "send") { // else the switch is busy
 				send()
 			}
@@ -418,6 +417,50 @@ func TestMetersAndGroupsOutliveTheirFlows(t *testing.T) {
 	})
 }
 
+// Deltas that add up are one: what it says was, was when the last one was taken; what it says is, is; and nothing that is as it was is in it.
+func TestDeltasAddUp(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		store, compiler, sent := state.NewStore(), New(Config{Host: labHost, PuntRate: 100}), newProgram()
+		var pending Pending
+		take := func() {
+			flows, all := pending.Flows(), pending.Len()
+			d := pending.Take()
+			if n := len(d.Flows) + len(d.Groups) + len(d.GroupsGone) + len(d.Meters) + len(d.MetersGone); flows != len(d.Flows) || all != n || !pending.Empty() {
+				t.Fatalf("%d flows and %d in all were pending, %d and %d were taken; empty then: %t", flows, all, len(d.Flows), n, pending.Empty())
+			}
+			for i, f := range d.Flows {
+				if f.Old != nil && f.New != nil && *f.Old == *f.New || f.Old == nil && f.New == nil {
+					t.Fatalf("%s is as it was: %v", f.Key, f.Old)
+				}
+				if i > 0 && d.Flows[i-1].Key.Compare(f.Key) >= 0 {
+					t.Fatalf("%s comes behind %s", f.Key, d.Flows[i-1].Key)
+				}
+			}
+			sent.follow(t, compiler, d)
+			held := newProgram()
+			compiler.Flows(func(k FlowKey, f Flow) bool { held.flows[k] = f; return true })
+			for _, id := range compiler.Groups() {
+				g, _ := compiler.Group(id)
+				held.groups[id] = g.key
+			}
+			for _, id := range compiler.Meters() {
+				m, _ := compiler.Meter(id)
+				held.meters[id] = fmt.Sprint(m)
+			}
+			sent.same(t, "what was taken", held)
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			changes := store.Apply(world{t}.step())
+			store.Read(func(v *state.View) { pending.Add(compiler.Update(v, changes)) })
+			if rapid.IntRange(0, 2).Draw(t, "take") == 0 {
+				take()
+			}
+		}
+		take()
+	})
+}
+
 // The program depends on the state and not on how it came about: after any history it is what a new compiler makes of the last state, what the deltas
 // add up to, and no two parts of the compiler want a flow differently.
 func TestProgramDependsOnStateAlone(t *testing.T) {
@@ -440,6 +483,7 @@ func TestProgramDependsOnStateAlone(t *testing.T) {
 				}
 			}
 			store.Read(func(v *state.View) { followed.follow(t, compiler, compiler.Update(v, changes)) })
+			compiler.needs(t)
 			if clashes := compiler.Clashes(); len(clashes) > 0 {
 				t.Fatalf("%s: two parts of the compiler want it differently", clashes[0])
 			}

@@ -59,54 +59,6 @@ func (d *Delta) Empty() bool {
 	return len(d.Flows)+len(d.Groups)+len(d.GroupsGone)+len(d.Meters)+len(d.MetersGone) == 0
 }
 
-// Merge adds what has changed after d.
-func (d *Delta) Merge(later *Delta) {
-	at := make(map[FlowKey]int, len(d.Flows))
-	for i, f := range d.Flows {
-		at[f.Key] = i
-	}
-	for _, f := range later.Flows {
-		if i, ok := at[f.Key]; ok {
-			d.Flows[i].New = f.New
-		} else {
-			d.Flows = append(d.Flows, f)
-		}
-	}
-	d.Flows = slices.DeleteFunc(d.Flows, func(f FlowChange) bool {
-		return f.Old == nil && f.New == nil || f.Old != nil && f.New != nil && *f.Old == *f.New
-	})
-	slices.SortFunc(d.Flows, func(a, b FlowChange) int { return a.Key.Compare(b.Key) })
-	d.Groups, d.GroupsGone = mergeIDs(d.Groups, d.GroupsGone, later.Groups, later.GroupsGone)
-	d.Meters, d.MetersGone = mergeIDs(d.Meters, d.MetersGone, later.Meters, later.MetersGone)
-}
-
-// mergeIDs merges what was set and what went first with what came later: the later word holds. What went and came again is set.
-func mergeIDs(set, gone, laterSet, laterGone []uint32) (outSet, outGone []uint32) {
-	last := map[uint32]bool{}
-	for _, id := range set {
-		last[id] = true
-	}
-	for _, id := range gone {
-		last[id] = false
-	}
-	for _, id := range laterSet {
-		last[id] = true
-	}
-	for _, id := range laterGone {
-		last[id] = false
-	}
-	for id, there := range last {
-		if there {
-			outSet = append(outSet, id)
-		} else {
-			outGone = append(outGone, id)
-		}
-	}
-	slices.Sort(outSet)
-	slices.Sort(outGone)
-	return outSet, outGone
-}
-
 var errTooMany = errors.New("more clauses than one flow takes")
 
 // contribution is what one unit says of a flow.

@@ -14,6 +14,15 @@ type Change struct {
 	Old, New *Row
 }
 
+// Touches says whether a column of the row is another than before: each is, of a row that came or went.
+func (c Change) Touches(column string) bool {
+	if c.Old == nil || c.New == nil {
+		return true
+	}
+	was, is := c.Old.columns[column], c.New.columns[column]
+	return !was.shared(is) && !was.equal(is)
+}
+
 // rows are a table's rows.
 type rows map[UUID]*Row
 

@@ -34,6 +34,11 @@ func (d datum) equal(o datum) bool {
 	return slices.Equal(d.keys, o.keys) && slices.Equal(d.values, o.values)
 }
 
+// shared says whether two data are one, as those are that an update left alone.
+func (d datum) shared(o datum) bool {
+	return len(d.keys) == len(o.keys) && len(d.keys) > 0 && &d.keys[0] == &o.keys[0] && len(d.values) == len(o.values) && (len(d.values) == 0 || &d.values[0] == &o.values[0])
+}
+
 // compareAtoms orders atoms of one type.
 func compareAtoms(a, b any) int {
 	switch x := a.(type) {
