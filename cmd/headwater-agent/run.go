@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,7 +114,7 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 		return run.Usage(err)
 	}
 	if _, chosen := os.LookupEnv("GOGC"); !chosen {
-		debug.SetGCPercent(50) // memory is the guests'; the agent has little to do most of the time
+		paceCollections(ctx)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
 	log.InfoContext(ctx, "agent starts", "version", run.Version(), "bridge", cfg.Bridge, "ovsdb", cfg.OVSDB)
