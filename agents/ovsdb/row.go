@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"strings"
 )
 
@@ -78,23 +77,6 @@ func (r *Row) into(m reflect.Value) {
 			}
 		}
 	})
-}
-
-// ValuesOf returns the named columns of a model for Insert and Update; it panics when the model has no such column, which is a defect of the caller.
-func ValuesOf(m Model, columns ...string) Values {
-	out := make(Values, len(columns))
-	v := reflect.ValueOf(m)
-	fieldsOf(v.Type(), func(column string, i int) {
-		if slices.Contains(columns, column) {
-			out[column] = v.Field(i).Interface()
-		}
-	})
-	for _, column := range columns {
-		if _, ok := out[column]; !ok {
-			panic(fmt.Sprintf("ovsdb: %T has no column %s", m, column))
-		}
-	}
-	return out
 }
 
 var goTypes = map[AtomType]reflect.Type{

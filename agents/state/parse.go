@@ -14,14 +14,6 @@ import (
 
 func itoa(n uint16) string { return strconv.Itoa(int(n)) }
 
-// RefOf is what a reference on the wire names.
-func RefOf(r *api.Ref) (Ref, error) {
-	if r.GetKind() < api.Kind_HOST || r.GetKind() > api.Kind(KindSecurityLog) {
-		return Ref{}, fmt.Errorf("a reference to kind %d, which is not known here", r.GetKind())
-	}
-	return Ref{Kind(r.GetKind()), r.GetId()}, checkID(r.GetId()) //nolint:gosec // in the range just checked
-}
-
 // Wire is the reference as it is sent.
 func (r Ref) Wire() *api.Ref { return &api.Ref{Kind: api.Kind(r.Kind), Id: r.ID} }
 

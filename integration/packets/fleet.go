@@ -70,14 +70,6 @@ func (f *Fleet) Set(objects ...state.Object) {
 	}
 }
 
-// Remove takes objects away at all hosts.
-func (f *Fleet) Remove(refs ...state.Ref) {
-	f.t.Helper()
-	for _, p := range f.order {
-		f.apply(p, nil, refs)
-	}
-}
-
 // local makes objects at one host.
 func (f *Fleet) local(p *programmed, objects ...state.Object) {
 	f.t.Helper()

@@ -151,9 +151,7 @@ var overQuota = map[Dialect]int{
 	Network: http.StatusConflict,
 }
 
-// Status returns the HTTP status with which the service answers a fault of the kind.
-func Status(service Dialect, kind fault.Kind) int { return statusOf(service, kind) }
-
+// statusOf is the HTTP status with which the service answers a fault of the kind.
 func statusOf(service Dialect, kind fault.Kind) int {
 	if status := overQuota[service]; kind == fault.OverQuota && status != 0 {
 		return status
