@@ -189,8 +189,9 @@ type asked struct {
 	devices map[string]trace.Device
 }
 
-func (s asked) OFProtoTrace(ctx context.Context, flow string, options ...string) (string, error) {
-	return s.Exec(ctx, "ovs-appctl", append([]string{"-t", s.Dir + "/ovs-vswitchd.ctl", "ofproto/trace", "--names", hosts.Integration, flow}, options...)...)
+func (s asked) Trace(ctx context.Context, flow string, established bool) (*api.TraceResult, error) {
+	text, err := s.Exec(ctx, "ovs-appctl", append([]string{"-t", s.Dir + "/ovs-vswitchd.ctl", "ofproto/trace", "--names", hosts.Integration, flow}, trace.Established(established)...)...)
+	return &api.TraceResult{Text: text}, err
 }
 
 func (s asked) Devices() map[string]trace.Device { return s.devices }

@@ -16,9 +16,10 @@ import (
 
 // server is a relay at the site, fed by the test as Top would.
 type server struct {
-	t    *testing.T
-	feed *relay.Feed
-	end  func()
+	t     *testing.T
+	feed  *relay.Feed
+	relay *relay.Server
+	end   func()
 
 	mu    sync.Mutex // guards the field below
 	ready map[string]string
@@ -42,6 +43,7 @@ func (f *fleet) serve(ca *mtls.Authority) *server {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	s.relay = r
 	ctx, cancel := context.WithCancel(f.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -102,6 +104,33 @@ func (f *fleet) issue(ca *mtls.Authority, id mtls.Identity) mtls.Config {
 	return cfg
 }
 
+// join starts the agents of all hosts with the server, and returns how.
+func (f *fleet) join(ca *mtls.Authority) map[string][]string {
+	f.t.Helper()
+	args := map[string][]string{}
+	for _, h := range f.bed.Hosts() {
+		id := f.issue(ca, mtls.Identity{Role: mtls.Host, Site: "s1", Name: h.Name})
+		args[h.Name] = []string{"--server", serverAddress, "--site", "s1", "--cert", id.CertFile, "--key", id.KeyFile, "--ca", id.CAFile}
+		f.start(h, args[h.Name]...)
+	}
+	return args
+}
+
+// awaitReady waits until the server has been told that ports are ready on their hosts.
+func (s *server) awaitReady(ctx context.Context, f *fleet, ports ...*api.Port) {
+	s.t.Helper()
+	f.await(ctx, "the ports are ready", func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, p := range ports {
+			if s.ready[p.Id] != p.Host {
+				return fmt.Errorf("ready are %v", s.ready)
+			}
+		}
+		return nil
+	})
+}
+
 // Agents follow a server: hosts are joined, ports are told ready, and while the server is gone agents that are killed start from their own copies without losing a packet.
 func TestAgentsFollowServer(t *testing.T) {
 	t.Parallel()
@@ -115,23 +144,11 @@ func TestAgentsFollowServer(t *testing.T) {
 	a, pa := f.vm("vm1", first, hosts.VMConfig{})
 	b, pb := f.vm("vm2", second, hosts.VMConfig{})
 	s := f.serve(ca)
-	args := map[string][]string{}
-	for _, h := range f.bed.Hosts() {
-		id := f.issue(ca, mtls.Identity{Role: mtls.Host, Site: "s1", Name: h.Name})
-		args[h.Name] = []string{"--server", serverAddress, "--site", "s1", "--cert", id.CertFile, "--key", id.KeyFile, "--ca", id.CAFile}
-		f.start(h, args[h.Name]...)
-	}
+	args := f.join(ca)
 	for _, ip := range b.IPs {
 		a.MustReach(ip.Addr())
 	}
-	f.await(ctx, "both ports are ready", func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.ready[pa.Id] != first.Name || s.ready[pb.Id] != second.Name {
-			return fmt.Errorf("ready are %v", s.ready)
-		}
-		return nil
-	})
+	s.awaitReady(ctx, f, pa, pb)
 	s.end()
 	p := f.pings(ctx, a, b)
 	for _, h := range f.bed.Hosts() {

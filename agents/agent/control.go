@@ -73,8 +73,9 @@ func (a *Agent) routes() http.Handler {
 	get("GET /v1/wait", a.waitView)
 	get("GET /v1/debug", a.debugView)
 	get("POST /v1/plan", a.planView)
-	get("POST /v1/trace", a.traceView)
-	get("POST /v1/path", a.pathView)
+	get("POST /v1/ofproto", a.ofprotoView)
+	get("POST /v1/trace", a.pathView)
+	m.HandleFunc("POST /v1/ask", a.askView)
 	get("POST /v1/reissue", a.reissueView)
 	if g, ok := a.registry.(prometheus.Gatherer); ok {
 		m.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
@@ -169,23 +170,23 @@ func (a *Agent) waitView(r *http.Request) (any, error) {
 	return a.statusView(r)
 }
 
-// traceView has the switch say what it would do with a packet that a port sends.
-func (a *Agent) traceView(r *http.Request) (any, error) {
+// ofprotoView has the switch say what it would do with a packet that a port sends.
+func (a *Agent) ofprotoView(r *http.Request) (any, error) {
 	port, flow := r.FormValue("port"), r.FormValue("flow")
 	var plug *state.Plug
 	a.core.store.Read(func(v *state.View) { plug = state.Find[*state.Plug](v, port) })
 	if plug == nil {
 		return nil, fault.New(fault.NotFound, "", "port %s is not plugged here", port)
 	}
-	text, err := a.OFProtoTrace(r.Context(), fmt.Sprintf("in_port=%d,%s", plug.OFPort, flow), r.Form["option"]...)
+	text, err := a.ofprotoTrace(r.Context(), fmt.Sprintf("in_port=%d,%s", plug.OFPort, flow), r.Form["option"]...)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadRequest, "", err)
 	}
 	return map[string]string{"text": text}, nil
 }
 
-// OFProtoTrace asks the switch what it would do with a packet: ofproto/trace of ovs-vswitchd(8) on the bridge, with names.
-func (a *Agent) OFProtoTrace(ctx context.Context, flow string, options ...string) (string, error) {
+// ofprotoTrace asks the switch what it would do with a packet: ofproto/trace of ovs-vswitchd(8) on the bridge, with names.
+func (a *Agent) ofprotoTrace(ctx context.Context, flow string, options ...string) (string, error) {
 	return a.cfg.command(ctx, "ofproto/trace", append([]string{"--names", a.cfg.Bridge, flow}, options...)...)
 }
 

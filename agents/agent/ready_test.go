@@ -168,7 +168,7 @@ func TestTraceCheck(t *testing.T) {
 	}
 }
 
-// Packets of a port are watched until the limit is reached; then nothing of that is left in the switch.
+// Packets of a port are watched until the limit is reached, each up to where it ends; then nothing of that is left in the switch.
 func TestLift(t *testing.T) {
 	t.Parallel()
 	h := begin(t)
@@ -194,7 +194,7 @@ func TestLift(t *testing.T) {
 	h.ovs.Appctl("netdev-dummy/receive", "d1", ping)
 	h.await("a copy of the ping", func() (bool, string) {
 		points := lifted(1)
-		return len(points) == 1 && points[0] == "in p1", fmt.Sprint(points)
+		return len(points) == 2 && points[0] == "in p1" && points[1] == "dropped p1", fmt.Sprint(points)
 	})
 	h.await("the tap is gone", func() (bool, string) {
 		out := h.ovs.Run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", h.ovs.Mgmt("br-int"), "table=2")

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/state"
+	"github.com/headwater-cloud/headwater/agents/trace"
 )
 
 // maxRequests bounds the requests that wait; who asked has a deadline.
@@ -36,15 +38,31 @@ func (a *Agent) answerRequests(ctx context.Context) error {
 			return nil
 		case m := <-a.requests:
 			r := m.GetRequest()
-			limit, cancel := context.WithTimeout(ctx, requestLimit(r))
-			answer, err := a.fulfil(limit, r)
-			cancel()
-			if err != nil {
-				answer = &api.Answer{Error: err.Error()}
-			}
-			a.answer(r, answer)
+			_ = a.fulfil(ctx, r, func(with *api.Answer) { a.answer(r, with) }) // what is armed ends with its time
 		}
 	}
+}
+
+// fulfil does what is asked for, and tells the answers, of which there is at least one. end ends what goes on after that.
+func (a *Agent) fulfil(ctx context.Context, r *api.Request, tell func(*api.Answer)) (end func()) {
+	limit, cancel := context.WithTimeout(ctx, requestLimit(r))
+	defer cancel()
+	var err error
+	switch {
+	case r.GetTraceArm() != nil:
+		end, err = a.arm(limit, tell, r.GetTraceArm(), requestLimit(r))
+	case r.GetTraceCheck() != nil:
+		var result *api.TraceResult
+		if result, err = a.check(limit, r.GetTraceCheck()); err == nil {
+			tell(&api.Answer{What: &api.Answer_TraceResult{TraceResult: result}})
+		}
+	default:
+		err = fmt.Errorf("host %s does not know such a request", a.cfg.Host)
+	}
+	if err != nil {
+		tell(&api.Answer{Error: err.Error()})
+	}
+	return end
 }
 
 func requestLimit(r *api.Request) time.Duration {
@@ -54,23 +72,32 @@ func requestLimit(r *api.Request) time.Duration {
 	return time.Duration(r.GetTimeoutMs()) * time.Millisecond
 }
 
-func (a *Agent) fulfil(ctx context.Context, r *api.Request) (*api.Answer, error) {
-	if arm := r.GetTraceArm(); arm != nil {
-		return &api.Answer{}, a.arm(ctx, r.GetId(), arm)
+// check has the switch say what it would do with a packet, and says of each flow that this names whose it is and what it has counted.
+func (a *Agent) check(ctx context.Context, check *api.TraceCheck) (*api.TraceResult, error) {
+	out := &api.TraceResult{}
+	for name, d := range a.Devices() {
+		out.Devices = append(out.Devices, &api.TraceDevice{Name: name, Port: d.Port, PhysicalNetwork: d.Physical, Tunnel: d.Tunnel})
 	}
-	check := r.GetTraceCheck()
-	if check == nil {
-		return nil, fmt.Errorf("host %s does not know such a request", a.cfg.Host)
+	if len(check.GetFrame()) == 0 && check.GetFlow() == "" {
+		return out, nil
 	}
-	flow, err := a.traceFlow(check)
+	flow, more := check.GetFlow(), []string(nil)
+	if flow == "" {
+		var err error
+		if flow, err = a.traceFlow(check); err != nil {
+			return nil, err
+		}
+		more = []string{hex.EncodeToString(check.GetFrame())}
+	} else if strings.HasPrefix(flow, "-") {
+		return nil, fmt.Errorf("flow %q: want the words of ovs-fields(7)", flow)
+	}
+	text, err := a.ofprotoTrace(ctx, flow, append(more, trace.Established(check.GetEstablished())...)...)
 	if err != nil {
 		return nil, err
 	}
-	text, err := a.cfg.command(ctx, "ofproto/trace", "--names", a.cfg.Bridge, flow, hex.EncodeToString(check.GetFrame()))
-	if err != nil {
-		return nil, err
-	}
-	return &api.Answer{What: &api.Answer_TraceResult{TraceResult: &api.TraceResult{Text: text}}}, nil
+	out.Text = text
+	out.Steps, err = a.explain(ctx, trace.Flows(text))
+	return out, err
 }
 
 // traceFlow is where a packet comes from, in the words of ovs-fields(7).

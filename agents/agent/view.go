@@ -168,10 +168,19 @@ func newNamer(c *core) *namer {
 	return n
 }
 
-// object is what a cookie is about.
+// object is what a cookie is about, in a word or two.
 func (n *namer) object(k flows.Cookie) string {
+	kind, id := n.what(k)
+	if kind == "" {
+		return id
+	}
+	return kind + " " + id
+}
+
+// what is what a cookie is about: an object, or without a kind the reason of a drop.
+func (n *namer) what(k flows.Cookie) (kind, id string) {
 	if k.Kind() == 0 {
-		return n.c.compiler.Reason(k)
+		return "", n.c.compiler.Reason(k)
 	}
 	ids := n.about[k.Kind()]
 	if ids == nil {
@@ -183,7 +192,7 @@ func (n *namer) object(k flows.Cookie) string {
 			}
 		})
 	}
-	return state.Ref{Kind: k.Kind(), ID: ids[k.Object()]}.String()
+	return k.Kind().String(), ids[k.Object()]
 }
 
 func (n *namer) view(k flows.FlowKey, f flows.Flow, packets, bytes uint64) (Flow, error) {

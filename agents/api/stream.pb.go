@@ -1141,6 +1141,7 @@ type Answer struct {
 	//
 	//	*Answer_TraceResult
 	//	*Answer_TraceLifted
+	//	*Answer_TraceArmed
 	What          isAnswer_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1215,6 +1216,15 @@ func (x *Answer) GetTraceLifted() *TraceLifted {
 	return nil
 }
 
+func (x *Answer) GetTraceArmed() *TraceArmed {
+	if x != nil {
+		if x, ok := x.What.(*Answer_TraceArmed); ok {
+			return x.TraceArmed
+		}
+	}
+	return nil
+}
+
 type isAnswer_What interface {
 	isAnswer_What()
 }
@@ -1227,16 +1237,24 @@ type Answer_TraceLifted struct {
 	TraceLifted *TraceLifted `protobuf:"bytes,4,opt,name=trace_lifted,json=traceLifted,proto3,oneof"` // any number of them
 }
 
+type Answer_TraceArmed struct {
+	TraceArmed *TraceArmed `protobuf:"bytes,5,opt,name=trace_armed,json=traceArmed,proto3,oneof"` // before them
+}
+
 func (*Answer_TraceResult) isAnswer_What() {}
 
 func (*Answer_TraceLifted) isAnswer_What() {}
 
-// TraceCheck has the switch say what it would do with a packet.
+func (*Answer_TraceArmed) isAnswer_What() {}
+
+// TraceCheck has the switch say what it would do with a packet. Without a packet it only says what its ports are.
 type TraceCheck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Port          string                 `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`                             // where it comes from; or
 	TunnelKey     uint32                 `protobuf:"varint,2,opt,name=tunnel_key,json=tunnelKey,proto3" json:"tunnel_key,omitempty"` // the key with which it comes from another host
-	Frame         []byte                 `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`                           // the packet, from its Ethernet header on
+	Frame         []byte                 `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`                           // the packet, from its Ethernet header on; or
+	Flow          string                 `protobuf:"bytes,4,opt,name=flow,proto3" json:"flow,omitempty"`                             // the packet and where it comes from, in the words of ovs-fields(7)
+	Established   bool                   `protobuf:"varint,5,opt,name=established,proto3" json:"established,omitempty"`              // of a connection that was allowed before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1292,14 +1310,28 @@ func (x *TraceCheck) GetFrame() []byte {
 	return nil
 }
 
-// TraceArm has the host lift copies of packets.
+func (x *TraceCheck) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *TraceCheck) GetEstablished() bool {
+	if x != nil {
+		return x.Established
+	}
+	return false
+}
+
+// TraceArm has the host lift copies of packets, for as long as its request may take.
 type TraceArm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`    // 1 to 255, which marks the packets on their way
-	Port          string                 `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`     // where they come from
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`    // 1 to 255, which marks the packets on this host; 0: one that is free
+	Port          string                 `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`     // where they come from; without one, only packets that other hosts have marked are lifted
 	Frame         []byte                 `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`   // sends this one, marked; or
 	Filter        *TraceFilter           `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"` // marks what is sent
-	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`  // of copies; 0: 1
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`  // of packets that are marked; 0: 1
 	Disarm        bool                   `protobuf:"varint,6,opt,name=disarm,proto3" json:"disarm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1455,8 +1487,9 @@ func (x *TraceFilter) GetDestinationPort() uint32 {
 
 type TraceResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"` // the switch's own words
-	Steps         []*TraceStep           `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`   // the switch's own words
+	Steps         []*TraceStep           `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"` // the flows that text names, in its order
+	Devices       []*TraceDevice         `protobuf:"bytes,3,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1505,11 +1538,24 @@ func (x *TraceResult) GetSteps() []*TraceStep {
 	return nil
 }
 
+func (x *TraceResult) GetDevices() []*TraceDevice {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// TraceStep is a flow that a packet meets.
 type TraceStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Table         uint32                 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
 	Cookie        uint64                 `protobuf:"varint,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
-	Flow          string                 `protobuf:"bytes,3,opt,name=flow,proto3" json:"flow,omitempty"`
+	Flow          string                 `protobuf:"bytes,3,opt,name=flow,proto3" json:"flow,omitempty"` // its match, in the switch's words
+	Priority      uint32                 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	Packets       uint64                 `protobuf:"varint,5,opt,name=packets,proto3" json:"packets,omitempty"` // that it has counted
+	Foreign       bool                   `protobuf:"varint,6,opt,name=foreign,proto3" json:"foreign,omitempty"` // it is not of the agent's program
+	Kind          string                 `protobuf:"bytes,7,opt,name=kind,proto3" json:"kind,omitempty"`        // of the object that it is there for
+	Object        string                 `protobuf:"bytes,8,opt,name=object,proto3" json:"object,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1565,20 +1611,175 @@ func (x *TraceStep) GetFlow() string {
 	return ""
 }
 
+func (x *TraceStep) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *TraceStep) GetPackets() uint64 {
+	if x != nil {
+		return x.Packets
+	}
+	return 0
+}
+
+func (x *TraceStep) GetForeign() bool {
+	if x != nil {
+		return x.Foreign
+	}
+	return false
+}
+
+func (x *TraceStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TraceStep) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+// TraceDevice is a port of the switch.
+type TraceDevice struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Port            string                 `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"` // a guest's
+	PhysicalNetwork string                 `protobuf:"bytes,3,opt,name=physical_network,json=physicalNetwork,proto3" json:"physical_network,omitempty"`
+	Tunnel          bool                   `protobuf:"varint,4,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TraceDevice) Reset() {
+	*x = TraceDevice{}
+	mi := &file_stream_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceDevice) ProtoMessage() {}
+
+func (x *TraceDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_stream_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceDevice.ProtoReflect.Descriptor instead.
+func (*TraceDevice) Descriptor() ([]byte, []int) {
+	return file_stream_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TraceDevice) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TraceDevice) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TraceDevice) GetPhysicalNetwork() string {
+	if x != nil {
+		return x.PhysicalNetwork
+	}
+	return ""
+}
+
+func (x *TraceDevice) GetTunnel() bool {
+	if x != nil {
+		return x.Tunnel
+	}
+	return false
+}
+
+// TraceArmed says that copies are lifted from now on.
+type TraceArmed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceArmed) Reset() {
+	*x = TraceArmed{}
+	mi := &file_stream_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceArmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceArmed) ProtoMessage() {}
+
+func (x *TraceArmed) ProtoReflect() protoreflect.Message {
+	mi := &file_stream_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceArmed.ProtoReflect.Descriptor instead.
+func (*TraceArmed) Descriptor() ([]byte, []int) {
+	return file_stream_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TraceArmed) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
 type TraceLifted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	Point         string                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"` // "in", "out", or the reason of a drop
-	Port          string                 `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	Point         string                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"` // "in", "arrived", "out", "answered", "served" or "dropped"
+	Port          string                 `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`   // that sent it, where that is known
 	Frame         []byte                 `protobuf:"bytes,4,opt,name=frame,proto3" json:"frame,omitempty"`
 	UnixNano      uint64                 `protobuf:"varint,5,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"`
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                            // of "dropped"; of "served": what for
+	Sure          bool                   `protobuf:"varint,7,opt,name=sure,proto3" json:"sure,omitempty"`                               // it carried the slot; else another host has marked it, for this trace or for another one
+	ToPort        string                 `protobuf:"bytes,8,opt,name=to_port,json=toPort,proto3" json:"to_port,omitempty"`              // of "out": where it leaves for
+	ToAddress     string                 `protobuf:"bytes,9,opt,name=to_address,json=toAddress,proto3" json:"to_address,omitempty"`     // of "out": the tunnel end
+	ToPhysical    string                 `protobuf:"bytes,10,opt,name=to_physical,json=toPhysical,proto3" json:"to_physical,omitempty"` // of "out": the physical network
+	Network       string                 `protobuf:"bytes,11,opt,name=network,proto3" json:"network,omitempty"`                         // that it is in
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TraceLifted) Reset() {
 	*x = TraceLifted{}
-	mi := &file_stream_proto_msgTypes[20]
+	mi := &file_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1791,7 @@ func (x *TraceLifted) String() string {
 func (*TraceLifted) ProtoMessage() {}
 
 func (x *TraceLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_stream_proto_msgTypes[20]
+	mi := &file_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1804,7 @@ func (x *TraceLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceLifted.ProtoReflect.Descriptor instead.
 func (*TraceLifted) Descriptor() ([]byte, []int) {
-	return file_stream_proto_rawDescGZIP(), []int{20}
+	return file_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TraceLifted) GetSlot() uint32 {
@@ -1639,6 +1840,48 @@ func (x *TraceLifted) GetUnixNano() uint64 {
 		return x.UnixNano
 	}
 	return 0
+}
+
+func (x *TraceLifted) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TraceLifted) GetSure() bool {
+	if x != nil {
+		return x.Sure
+	}
+	return false
+}
+
+func (x *TraceLifted) GetToPort() string {
+	if x != nil {
+		return x.ToPort
+	}
+	return ""
+}
+
+func (x *TraceLifted) GetToAddress() string {
+	if x != nil {
+		return x.ToAddress
+	}
+	return ""
+}
+
+func (x *TraceLifted) GetToPhysical() string {
+	if x != nil {
+		return x.ToPhysical
+	}
+	return ""
+}
+
+func (x *TraceLifted) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
 }
 
 var File_stream_proto protoreflect.FileDescriptor
@@ -1732,19 +1975,23 @@ const file_stream_proto_rawDesc = "" +
 	"\vtrace_check\x18\x03 \x01(\v2\x1e.headwater.agent.v1.TraceCheckH\x00R\n" +
 	"traceCheck\x12;\n" +
 	"\ttrace_arm\x18\x04 \x01(\v2\x1c.headwater.agent.v1.TraceArmH\x00R\btraceArmB\x06\n" +
-	"\x04what\"\xc2\x01\n" +
+	"\x04what\"\x85\x02\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12D\n" +
 	"\ftrace_result\x18\x03 \x01(\v2\x1f.headwater.agent.v1.TraceResultH\x00R\vtraceResult\x12D\n" +
-	"\ftrace_lifted\x18\x04 \x01(\v2\x1f.headwater.agent.v1.TraceLiftedH\x00R\vtraceLiftedB\x06\n" +
-	"\x04what\"U\n" +
+	"\ftrace_lifted\x18\x04 \x01(\v2\x1f.headwater.agent.v1.TraceLiftedH\x00R\vtraceLifted\x12A\n" +
+	"\vtrace_armed\x18\x05 \x01(\v2\x1e.headwater.agent.v1.TraceArmedH\x00R\n" +
+	"traceArmedB\x06\n" +
+	"\x04what\"\x8b\x01\n" +
 	"\n" +
 	"TraceCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x1d\n" +
 	"\n" +
 	"tunnel_key\x18\x02 \x01(\rR\ttunnelKey\x12\x14\n" +
-	"\x05frame\x18\x03 \x01(\fR\x05frame\"\xaf\x01\n" +
+	"\x05frame\x18\x03 \x01(\fR\x05frame\x12\x12\n" +
+	"\x04flow\x18\x04 \x01(\tR\x04flow\x12 \n" +
+	"\vestablished\x18\x05 \x01(\bR\vestablished\"\xaf\x01\n" +
 	"\bTraceArm\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\x12\x14\n" +
@@ -1758,20 +2005,43 @@ const file_stream_proto_rawDesc = "" +
 	"\bprotocol\x18\x03 \x01(\rR\bprotocol\x12\x1f\n" +
 	"\vsource_port\x18\x04 \x01(\rR\n" +
 	"sourcePort\x12)\n" +
-	"\x10destination_port\x18\x05 \x01(\rR\x0fdestinationPort\"V\n" +
+	"\x10destination_port\x18\x05 \x01(\rR\x0fdestinationPort\"\x91\x01\n" +
 	"\vTraceResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x123\n" +
-	"\x05steps\x18\x02 \x03(\v2\x1d.headwater.agent.v1.TraceStepR\x05steps\"M\n" +
+	"\x05steps\x18\x02 \x03(\v2\x1d.headwater.agent.v1.TraceStepR\x05steps\x129\n" +
+	"\adevices\x18\x03 \x03(\v2\x1f.headwater.agent.v1.TraceDeviceR\adevices\"\xc9\x01\n" +
 	"\tTraceStep\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x16\n" +
 	"\x06cookie\x18\x02 \x01(\x04R\x06cookie\x12\x12\n" +
-	"\x04flow\x18\x03 \x01(\tR\x04flow\"~\n" +
+	"\x04flow\x18\x03 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\x12\x18\n" +
+	"\apackets\x18\x05 \x01(\x04R\apackets\x12\x18\n" +
+	"\aforeign\x18\x06 \x01(\bR\aforeign\x12\x12\n" +
+	"\x04kind\x18\a \x01(\tR\x04kind\x12\x16\n" +
+	"\x06object\x18\b \x01(\tR\x06object\"x\n" +
+	"\vTraceDevice\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\tR\x04port\x12)\n" +
+	"\x10physical_network\x18\x03 \x01(\tR\x0fphysicalNetwork\x12\x16\n" +
+	"\x06tunnel\x18\x04 \x01(\bR\x06tunnel\" \n" +
+	"\n" +
+	"TraceArmed\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\"\x9d\x02\n" +
 	"\vTraceLifted\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05point\x18\x02 \x01(\tR\x05point\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\tR\x04port\x12\x14\n" +
 	"\x05frame\x18\x04 \x01(\fR\x05frame\x12\x1b\n" +
-	"\tunix_nano\x18\x05 \x01(\x04R\bunixNano2W\n" +
+	"\tunix_nano\x18\x05 \x01(\x04R\bunixNano\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04sure\x18\a \x01(\bR\x04sure\x12\x17\n" +
+	"\ato_port\x18\b \x01(\tR\x06toPort\x12\x1d\n" +
+	"\n" +
+	"to_address\x18\t \x01(\tR\ttoAddress\x12\x1f\n" +
+	"\vto_physical\x18\n" +
+	" \x01(\tR\n" +
+	"toPhysical\x12\x18\n" +
+	"\anetwork\x18\v \x01(\tR\anetwork2W\n" +
 	"\fNetworkState\x12G\n" +
 	"\x05Watch\x12\x1d.headwater.agent.v1.FromAgent\x1a\x1b.headwater.agent.v1.ToAgent(\x010\x01B1Z/github.com/headwater-cloud/headwater/agents/apib\x06proto3"
 
@@ -1787,7 +2057,7 @@ func file_stream_proto_rawDescGZIP() []byte {
 	return file_stream_proto_rawDescData
 }
 
-var file_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_stream_proto_goTypes = []any{
 	(*FromAgent)(nil),    // 0: headwater.agent.v1.FromAgent
 	(*ToAgent)(nil),      // 1: headwater.agent.v1.ToAgent
@@ -1809,12 +2079,14 @@ var file_stream_proto_goTypes = []any{
 	(*TraceFilter)(nil),  // 17: headwater.agent.v1.TraceFilter
 	(*TraceResult)(nil),  // 18: headwater.agent.v1.TraceResult
 	(*TraceStep)(nil),    // 19: headwater.agent.v1.TraceStep
-	(*TraceLifted)(nil),  // 20: headwater.agent.v1.TraceLifted
-	nil,                  // 21: headwater.agent.v1.FlowStatus.DropsEntry
-	(*Object)(nil),       // 22: headwater.agent.v1.Object
-	(*Ref)(nil),          // 23: headwater.agent.v1.Ref
-	(Kind)(0),            // 24: headwater.agent.v1.Kind
-	(*Neighbor)(nil),     // 25: headwater.agent.v1.Neighbor
+	(*TraceDevice)(nil),  // 20: headwater.agent.v1.TraceDevice
+	(*TraceArmed)(nil),   // 21: headwater.agent.v1.TraceArmed
+	(*TraceLifted)(nil),  // 22: headwater.agent.v1.TraceLifted
+	nil,                  // 23: headwater.agent.v1.FlowStatus.DropsEntry
+	(*Object)(nil),       // 24: headwater.agent.v1.Object
+	(*Ref)(nil),          // 25: headwater.agent.v1.Ref
+	(Kind)(0),            // 26: headwater.agent.v1.Kind
+	(*Neighbor)(nil),     // 27: headwater.agent.v1.Neighbor
 }
 var file_stream_proto_depIdxs = []int32{
 	4,  // 0: headwater.agent.v1.FromAgent.subscribe:type_name -> headwater.agent.v1.Subscribe
@@ -1825,29 +2097,31 @@ var file_stream_proto_depIdxs = []int32{
 	5,  // 5: headwater.agent.v1.ToAgent.frame:type_name -> headwater.agent.v1.Frame
 	13, // 6: headwater.agent.v1.ToAgent.request:type_name -> headwater.agent.v1.Request
 	3,  // 7: headwater.agent.v1.ToAgent.superseded:type_name -> headwater.agent.v1.Superseded
-	22, // 8: headwater.agent.v1.Frame.set:type_name -> headwater.agent.v1.Object
-	23, // 9: headwater.agent.v1.Frame.gone:type_name -> headwater.agent.v1.Ref
+	24, // 8: headwater.agent.v1.Frame.set:type_name -> headwater.agent.v1.Object
+	25, // 9: headwater.agent.v1.Frame.gone:type_name -> headwater.agent.v1.Ref
 	6,  // 10: headwater.agent.v1.Frame.digests:type_name -> headwater.agent.v1.Digest
-	24, // 11: headwater.agent.v1.Digest.kind:type_name -> headwater.agent.v1.Kind
+	26, // 11: headwater.agent.v1.Digest.kind:type_name -> headwater.agent.v1.Kind
 	9,  // 12: headwater.agent.v1.Report.ports:type_name -> headwater.agent.v1.PortStatus
 	10, // 13: headwater.agent.v1.Report.tunnels:type_name -> headwater.agent.v1.TunnelStatus
 	11, // 14: headwater.agent.v1.Report.flows:type_name -> headwater.agent.v1.FlowStatus
 	12, // 15: headwater.agent.v1.Report.alarms:type_name -> headwater.agent.v1.Alarm
-	25, // 16: headwater.agent.v1.Report.neighbors:type_name -> headwater.agent.v1.Neighbor
-	21, // 17: headwater.agent.v1.FlowStatus.drops:type_name -> headwater.agent.v1.FlowStatus.DropsEntry
+	27, // 16: headwater.agent.v1.Report.neighbors:type_name -> headwater.agent.v1.Neighbor
+	23, // 17: headwater.agent.v1.FlowStatus.drops:type_name -> headwater.agent.v1.FlowStatus.DropsEntry
 	15, // 18: headwater.agent.v1.Request.trace_check:type_name -> headwater.agent.v1.TraceCheck
 	16, // 19: headwater.agent.v1.Request.trace_arm:type_name -> headwater.agent.v1.TraceArm
 	18, // 20: headwater.agent.v1.Answer.trace_result:type_name -> headwater.agent.v1.TraceResult
-	20, // 21: headwater.agent.v1.Answer.trace_lifted:type_name -> headwater.agent.v1.TraceLifted
-	17, // 22: headwater.agent.v1.TraceArm.filter:type_name -> headwater.agent.v1.TraceFilter
-	19, // 23: headwater.agent.v1.TraceResult.steps:type_name -> headwater.agent.v1.TraceStep
-	0,  // 24: headwater.agent.v1.NetworkState.Watch:input_type -> headwater.agent.v1.FromAgent
-	1,  // 25: headwater.agent.v1.NetworkState.Watch:output_type -> headwater.agent.v1.ToAgent
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 21: headwater.agent.v1.Answer.trace_lifted:type_name -> headwater.agent.v1.TraceLifted
+	21, // 22: headwater.agent.v1.Answer.trace_armed:type_name -> headwater.agent.v1.TraceArmed
+	17, // 23: headwater.agent.v1.TraceArm.filter:type_name -> headwater.agent.v1.TraceFilter
+	19, // 24: headwater.agent.v1.TraceResult.steps:type_name -> headwater.agent.v1.TraceStep
+	20, // 25: headwater.agent.v1.TraceResult.devices:type_name -> headwater.agent.v1.TraceDevice
+	0,  // 26: headwater.agent.v1.NetworkState.Watch:input_type -> headwater.agent.v1.FromAgent
+	1,  // 27: headwater.agent.v1.NetworkState.Watch:output_type -> headwater.agent.v1.ToAgent
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_stream_proto_init() }
@@ -1875,6 +2149,7 @@ func file_stream_proto_init() {
 	file_stream_proto_msgTypes[14].OneofWrappers = []any{
 		(*Answer_TraceResult)(nil),
 		(*Answer_TraceLifted)(nil),
+		(*Answer_TraceArmed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1882,7 +2157,7 @@ func file_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stream_proto_rawDesc), len(file_stream_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -217,7 +217,7 @@ const (
 	OpDNS            //
 	OpMetadata       //
 	OpAnnounce       // an address has moved: ARP or a neighbour advertisement from an allowed address pair, or of a host outside
-	OpTrace          // 1 byte: TraceIn, TraceOut or TraceDrop; with TraceDrop 1 byte: the table
+	OpTrace          // 1 byte: where it was lifted; with TraceDrop 1 byte more: the table
 	OpLog            // 2 bytes: LogAccept or LogDrop, LogIngress or LogEgress; the packet is cut off behind its headers
 )
 
@@ -226,6 +226,9 @@ const (
 	TraceIn   = 0 // where its port sent it
 	TraceOut  = 1 // where it left the host: for another, or for the port that it is for
 	TraceDrop = 2 // where no flow of a table would have it
+
+	TraceArrived  = 3 // where it came from another host
+	TraceAnswered = 4 // where a flow made an answer of it: the answer
 )
 
 // String is the operation in a word.

@@ -39,7 +39,7 @@ func staticTags(x *emitter) {
 func staticOutput(x *emitter) {
 	x.flow(Reason(""), TOutput, PLow, match(), apply(&openflow.OutputReg{From: openflow.Whole(ROFPort)}))
 	x.flow(Reason("not-plugged"), TOutput, PNormal, match().Num(ROFPort, 0))
-	x.flow(Reason(""), TReply, PNormal, match(), apply(copyField(RSource, RDest), set(ROFPort, 0), move(openflow.NXMInPort, 0, 16, ROFPort, 0), anywhere()), goTo(TOutput))
+	x.flow(Reason(""), TReply, PNormal, match(), apply(sendBack()...), goTo(TOutput))
 }
 
 // Priorities of TSourceL2 and TSourceIP, from the top: what nobody may send; what is not of a guest, or of one that may say anything; what no guest may say; what this guest
@@ -94,20 +94,27 @@ func staticPunt(x *emitter) {
 	}
 }
 
+// sendBack sends an answer where the question came from.
+func sendBack() []openflow.Action {
+	return []openflow.Action{copyField(RSource, RDest), set(ROFPort, 0), move(openflow.NXMInPort, 0, 16, ROFPort, 0), anywhere()}
+}
+
 // staticTunnel reads the keys of what comes from other hosts, and writes those of what goes there. What no known host has sent is dropped before: compileSender
 // makes the flows of those that are known.
 func staticTunnel(x *emitter) {
 	for _, t := range all[*state.Tunnel](x, state.ListAll, state.KindTunnel.String()) {
 		in := match().Num(openflow.InPort, uint64(t.OFPort))
 		x.flow(Reason("tunnel-source"), TClassify, PLow, in)
-		kind := func(k int) openflow.Match { return in.Part(openflow.TunID, 21, 2, uint64(k)) } //nolint:gosec // one of four types
-		hop := []openflow.Action{move(openflow.TunID, 0, 21, RDest, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)}
-		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelPort), apply(hop...), goTo(TDestination))
-		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelMoved), apply(append(hop, raise(FlagOnce))...), goTo(TDestination))
-		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelRouter), apply(
-			move(openflow.TunID, 0, 21, openflow.Metadata, MetaRouterFrom), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TRouterMAC))
-		x.flow(t.Ref(), TTunnelIn, PNormal, kind(TunnelNetwork), apply(
-			move(openflow.TunID, 0, 21, openflow.Metadata, 0), move(openflow.TunID, TunnelTraceBit, 1, RFlags, FlagTrace), raise(FlagTunnel)), goTo(TFlood))
+		from := func(kind int, next Table, do ...openflow.Action) {
+			do = append(do, raise(FlagTunnel))
+			x.flow(t.Ref(), TTunnelIn, PNormal, in.Part(openflow.TunID, 21, 2, uint64(kind)), apply(do...), goTo(next)) //nolint:gosec // one of four types
+			x.flow(t.Ref(), TTunnelIn, PHigh, in.Part(openflow.TunID, 21, 3, uint64(4|kind)),                           //nolint:gosec // the bit above them is TunnelTraceBit
+				apply(append(do, raise(FlagTrace), lift(TraceArrived))...), goTo(next))
+		}
+		from(TunnelPort, TDestination, move(openflow.TunID, 0, 21, RDest, 0))
+		from(TunnelMoved, TDestination, move(openflow.TunID, 0, 21, RDest, 0), raise(FlagOnce))
+		from(TunnelRouter, TRouterMAC, move(openflow.TunID, 0, 21, openflow.Metadata, MetaRouterFrom))
+		from(TunnelNetwork, TFlood, move(openflow.TunID, 0, 21, openflow.Metadata, 0))
 	}
 	key := func(kind int) []openflow.Action {
 		return []openflow.Action{move(RDest, 0, 21, openflow.TunID, 0), load(openflow.TunID, 21, 3, uint64(kind)), //nolint:gosec // one of four types

@@ -15,11 +15,13 @@ func lift(where ...byte) openflow.Action {
 	return &openflow.Controller{MaxLen: openflow.NoLimit, Reason: openflow.ReasonAction, UserData: append([]byte{byte(OpTrace)}, where...), Meter: MeterOp | uint32(OpTrace)}
 }
 
-// staticTrace lifts traced packets where they leave, and where the miss of a table drops them.
+// staticTrace lifts traced packets where they leave, where they are answered, and where the miss of a table drops them. Where they arrive from
+// other hosts, staticTunnel does.
 func staticTrace(x *emitter) {
 	x.meter(MeterOp|uint32(OpTrace), openflow.MeterPktPS|openflow.MeterBurst, openflow.Band{Type: 1, Rate: traceRate, Burst: traceRate})
 	traced := flagged(match(), FlagTrace, true)
 	x.flow(Reason(""), TTapOut, PNormal, traced, apply(lift(TraceOut)), goTo(TOutput))
+	x.flow(Reason(""), TReply, PHigh, traced, apply(append([]openflow.Action{lift(TraceAnswered)}, sendBack()...)...), goTo(TOutput))
 	for _, t := range TableMap() {
 		if t.Reason != "" {
 			x.flow(Reason(t.Reason), t.Table, PMiss+1, traced, apply(lift(TraceDrop, byte(t.Table))))

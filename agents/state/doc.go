@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Kind is what an object is. Those of agents/api have its numbers; those of the host itself follow from Plug on.
@@ -47,6 +49,12 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
+// KindNamed is the kind that a word of String means.
+func KindNamed(word string) (Kind, bool) {
+	i := slices.Index(kindNames[:], word)
+	return Kind(max(i, 0)), word != "" && i >= 0 //nolint:gosec // there are fewer than 256
+}
+
 var kindNames = [...]string{
 	KindHost: "host", KindNetwork: "network", KindSubnet: "subnet", KindPort: "port", KindRouter: "router", KindFloatingIP: "floating-ip",
 	KindSecurityGroup: "security-group", KindAddressSet: "address-set", KindSnatAddress: "snat-address", KindNeighbor: "neighbor",
@@ -62,6 +70,28 @@ type Ref struct {
 
 // String is the kind and the id.
 func (r Ref) String() string { return r.Kind.String() + " " + r.ID }
+
+// MarshalText is String; "" of no reference.
+func (r Ref) MarshalText() ([]byte, error) {
+	if r == (Ref{}) {
+		return nil, nil
+	}
+	return []byte(r.String()), nil
+}
+
+// UnmarshalText reads what MarshalText has written.
+func (r *Ref) UnmarshalText(text []byte) error {
+	word, id, _ := strings.Cut(string(text), " ")
+	kind, ok := KindNamed(word)
+	if !ok && len(text) > 0 {
+		return fmt.Errorf("kind %q: there is none", word)
+	}
+	*r = Ref{}
+	if ok {
+		*r = Ref{kind, id}
+	}
+	return nil
+}
 
 // Compare orders references so that what is referred to comes before what refers to it, as a rule, and else by id.
 func (r Ref) Compare(other Ref) int {

@@ -146,6 +146,18 @@ func NewStore() *Store {
 	return &Store{view: View{objects: map[Ref]Object{}, lists: map[Index]map[string]struct{}{}, keys: map[keyOf]string{}}}
 }
 
+// Copy returns a store of its own with the same objects, for who reads for long.
+func (s *Store) Copy() *Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := NewStore()
+	out.view.objects, out.view.keys = maps.Clone(s.view.objects), maps.Clone(s.view.keys)
+	for index, members := range s.view.lists {
+		out.view.lists[index] = maps.Clone(members)
+	}
+	return out
+}
+
 // Read calls f with all that is there. f must not call the store.
 func (s *Store) Read(f func(*View)) {
 	s.mu.RLock()

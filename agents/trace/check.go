@@ -8,14 +8,16 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
 // Switch is the switch of a host, as a check asks it.
 type Switch interface {
-	// OFProtoTrace is ofproto/trace on the integration bridge, with --names; flow is in the words of ovs-fields(7).
-	OFProtoTrace(ctx context.Context, flow string, options ...string) (string, error)
+	// Trace has the switch say what it would do with a packet: ofproto/trace of ovs-vswitchd(8) on the integration bridge, with --names. flow is in the words of
+	// ovs-fields(7); established says that its connection was allowed before (Established). Of the result, steps may be left out; devices are not looked at.
+	Trace(ctx context.Context, flow string, established bool) (*api.TraceResult, error)
 	// Devices are the bridge's ports by the names of their devices; a bridge of a physical network stands under its own name where a patch leads there.
 	Devices() map[string]Device
 }
@@ -27,6 +29,23 @@ type Device struct {
 	Tunnel   bool
 }
 
+// Established are the options of ofproto/trace that say of a packet whether its connection was allowed before.
+func Established(established bool) (out []string) {
+	if !established {
+		return nil
+	}
+	for range maxLookups {
+		out = append(out, "--ct-next", "trk,est")
+	}
+	return out
+}
+
+// maxLookups is how often the connection tracker is asked of one packet at one host.
+const maxLookups = 4
+
+// Flows are the flows of the bridge that was asked that ofproto/trace has named, in its order, without what the switch's agent knows of them.
+func Flows(text string) []*api.TraceStep { return readTrace(text).flows }
+
 // maxHosts is how many hosts a check follows a packet over: the sender's, the receiver's, one that the receiver has just left, a gateway.
 const maxHosts = 4
 
@@ -37,10 +56,7 @@ func Check(ctx context.Context, v *state.View, switches func(host string) Switch
 	if src == nil || src.Host == "" {
 		return nil, fmt.Errorf("port %s: there is none in the state that this was asked of, or it is plugged nowhere", port)
 	}
-	c := &checker{ctx: ctx, v: v, switches: switches, r: &Result{}}
-	if p.Established {
-		c.options = []string{"--ct-next", "trk,est", "--ct-next", "trk,est", "--ct-next", "trk,est", "--ct-next", "trk,est"}
-	}
+	c := &checker{ctx: ctx, v: v, switches: switches, r: &Result{}, established: p.Established}
 	sw := switches(src.Host)
 	if sw == nil {
 		return nil, fmt.Errorf("host %s cannot be asked", src.Host)
@@ -64,19 +80,23 @@ type checker struct {
 	ctx      context.Context
 	v        *state.View
 	switches func(string) Switch
-	options  []string
 	r        *Result
+
+	established bool
 }
 
 // ask follows a packet through one host.
 func (c *checker) ask(host string, sw Switch, flow string, n int) error {
-	text, err := sw.OFProtoTrace(c.ctx, flow, c.options...)
+	said, err := sw.Trace(c.ctx, flow, c.established)
 	if err != nil {
 		return fmt.Errorf("host %s: ofproto/trace of %s: %w", host, flow, err)
 	}
-	t := readTrace(text)
-	for _, s := range t.steps {
+	t := readTrace(said.GetText())
+	for i, s := range t.steps {
 		s.Host = host
+		if i < len(said.GetSteps()) {
+			s.explained(said.GetSteps()[i])
+		}
 		c.r.Steps = append(c.r.Steps, s)
 	}
 	ends := 0
@@ -113,6 +133,14 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 		c.r.end(End{Verdict: Dropped, Reason: t.reason, Host: host})
 	}
 	return nil
+}
+
+// explained takes what the switch's agent knows of a step.
+func (s *Step) explained(x *api.TraceStep) {
+	s.Packets, s.Foreign = x.GetPackets(), x.GetForeign()
+	if kind, ok := state.KindNamed(x.GetKind()); ok {
+		s.Object = state.Ref{Kind: kind, ID: x.GetObject()}
+	}
 }
 
 // onward goes on at the host that a tunnel leads to.
@@ -215,6 +243,7 @@ func (r *Result) delivers(port string) bool {
 // read is what ofproto/trace said.
 type read struct {
 	steps   []Step
+	flows   []*api.TraceStep // of steps
 	outputs []outputTo
 	vlan    uint16 // that the packet has so far
 	tunnels []tunnelTo
@@ -222,8 +251,10 @@ type read struct {
 	reason  string
 	final   string
 	first   string
+	here    string   // the bridge that the pass is in
 	bridges []string // beside the first
-	left    string   // the flow of the pass that went to another bridge
+	left    string   // the flow of the pass that went to another bridge, at its end
+	leaves  bool     // this pass does
 }
 
 type outputTo struct {
@@ -264,7 +295,9 @@ func readTrace(text string) *read {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		if m := lineStep.FindStringSubmatch(line); m != nil {
-			t.step(m)
+			if t.here == t.first {
+				t.step(m)
+			}
 			continue
 		}
 		if lineMiss.MatchString(line) {
@@ -277,20 +310,23 @@ func readTrace(text string) *read {
 			t.reason = "own-packet"
 		}
 		if strings.Contains(line, "native tunnel routing failed") {
-			t.reason = "no way in the underlay"
+			t.reason = noUnderlay
+		}
+		if strings.Contains(line, "neighbor cache miss for") {
+			t.reason = noNeighbor
 		}
 		if m := userdata.FindStringSubmatch(line); m != nil {
 			op, _ := strconv.ParseUint(m[1], 16, 8)
-			if flows.Op(op) != flows.OpLog { //nolint:gosec // 8 bits
-				t.ops = append(t.ops, flows.Op(op).String()) //nolint:gosec // 8 bits
+			if op := flows.Op(op); op != flows.OpTrace && op != flows.OpLog { //nolint:gosec // 8 bits
+				t.ops = append(t.ops, op.String())
 			} // else a copy: the packet goes on
 		}
 		if m := lineFlow.FindStringSubmatch(line); m != nil {
 			t.final = m[1]                          // of this pass; a packet that is looked up again has several
 			t.vlan = uint16(field(m[1], "dl_vlan")) //nolint:gosec // 12 bits
 		}
-		if m := lineFinal.FindStringSubmatch(line); m != nil && m[1] != "unchanged" {
-			t.final = m[1]
+		if m := lineFinal.FindStringSubmatch(line); m != nil {
+			t.finish(m[1])
 		}
 		if m := lineDo.FindStringSubmatch(line); m != nil {
 			t.actions(m[1])
@@ -301,16 +337,29 @@ func readTrace(text string) *read {
 
 // enter is told of each bridge that a pass comes to; the first is the one that was asked.
 func (t *read) enter(bridge string) {
-	if t.first == "" || bridge == t.first {
+	if t.here = bridge; t.first == "" {
 		t.first = bridge
-		return
 	}
-	t.bridges, t.left = append(t.bridges, bridge), t.final
+	if bridge != t.first {
+		t.bridges, t.leaves = append(t.bridges, bridge), true
+	}
+}
+
+// finish is told of the flow at the end of a pass.
+func (t *read) finish(flow string) {
+	if flow != "unchanged" {
+		t.final = flow
+	}
+	if t.leaves {
+		t.left, t.leaves = t.final, false
+	}
 }
 
 func (t *read) step(m []string) {
 	table, _ := strconv.ParseUint(m[1], 10, 8)
+	priority, _ := strconv.ParseUint(m[3], 10, 16)
 	cookie, _ := strconv.ParseUint(m[4], 0, 64)
+	t.flows = append(t.flows, &api.TraceStep{Table: uint32(table), Cookie: cookie, Flow: m[2], Priority: uint32(priority)}) //nolint:gosec // 8 and 16 bits
 	s := Step{Text: m[2], Point: strconv.FormatUint(table, 10)}
 	for _, info := range flows.TableMap() {
 		if uint64(info.Table) == table {

@@ -2,5 +2,6 @@
 //
 // Simulate walks a packet over the desired state alone: what should happen. It shares no code with the compiler of package flows, so that one
 // can be held against the other. Check asks the switches of the hosts on the way, by ofproto/trace, what they would do: what
-// would happen. Where the two differ the compiler or the switch is wrong; where both differ from what a real packet did, the underlay is.
+// would happen. Run does both, follows a real packet besides, and compares the three: where the first two differ the compiler is wrong, or somebody else has changed
+// the switch; where both differ from what the packet did, the switch or the underlay is.
 package trace

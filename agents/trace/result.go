@@ -19,20 +19,37 @@ const (
 	Answered                 // the switch itself sends an answer back
 	Served                   // the agent gets it; Reason says what for
 	Sent                     // to Host, which was not asked
+	Vanished                 // of a real packet: the switch of Host took it, and it was seen nowhere after that
+	Lost                     // of a real packet: it left for Host, and did not arrive there; Reason says from where
 )
 
+func verdicts() []string {
+	return []string{"dropped", "delivered", "outside", "answered", "served", "sent", "vanished", "lost"}
+}
+
 // String is the verdict in a word.
-func (v Verdict) String() string {
-	return [...]string{"dropped", "delivered", "outside", "answered", "served", "sent"}[v]
+func (v Verdict) String() string { return verdicts()[v] }
+
+// MarshalText is String.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what MarshalText has written.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	i := slices.Index(verdicts(), string(text))
+	if i < 0 {
+		return fmt.Errorf("verdict %q: there is none", text)
+	}
+	*v = Verdict(i) //nolint:gosec // there are eight
+	return nil
 }
 
 // End is where a copy of the packet ends.
 type End struct {
-	Verdict Verdict
-	Reason  string // of Dropped: as the counters of drops are called; of Served: dhcpv4, dhcpv6, solicit, neighbor, ttl, too-big, unreachable
-	Port    string
-	Network string
-	Host    string // where
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason,omitempty"` // of Dropped: as the counters of drops are called; of Served: dhcpv4, dhcpv6, solicit, neighbor, ttl, too-big, unreachable
+	Port    string  `json:"port,omitempty"`
+	Network string  `json:"network,omitempty"`
+	Host    string  `json:"host,omitempty"` // where
 }
 
 // String is the end in a line.
@@ -48,12 +65,16 @@ func (e End) String() string {
 
 // Step is one thing that was decided on the way.
 type Step struct {
-	Host   string
-	Point  string    // the table that decides it, by its name
-	Object state.Ref // what decided: the port, rule, route, binding; its ID is "" where nothing did
-	Rule   string    // of a security group: the rule's id; of a router: the route's destination
-	Fields Fields    // of the packet: what the decision hung on
-	Text   string
+	Host   string    `json:"host"`
+	Point  string    `json:"table"`            // that decides it, by its name
+	Object state.Ref `json:"object,omitempty"` // what decided: the port, rule, route, binding; its ID is "" where nothing did
+	Rule   string    `json:"rule,omitempty"`   // of a security group: the rule's id; of a router: the route's destination
+	Fields Fields    `json:"fields,omitempty"` // of the packet: what the decision hung on
+	Text   string    `json:"text"`
+
+	// Of a step that a switch has told:
+	Packets uint64 `json:"packets,omitempty"` // that the flow has counted
+	Foreign bool   `json:"foreign,omitempty"` // the flow is not of the agent's program
 }
 
 // String is the step in a line.
@@ -74,9 +95,9 @@ func (s Step) String() string {
 
 // Result is what becomes of a packet, and why. A packet for many has several ends, sorted.
 type Result struct {
-	Ends  []End
-	Steps []Step
-	Many  bool // copies went to all of a network; those that were dropped are not told one by one
+	Ends  []End  `json:"ends"`
+	Steps []Step `json:"steps"`
+	Many  bool   `json:"many,omitempty"` // copies went to all of a network; those that were dropped are not told one by one
 }
 
 // String is the result for people: each step in a line, then the ends.

@@ -97,15 +97,16 @@ func TestOperator(t *testing.T) {
 	if out := must("plan"); !strings.Contains(out, "flows are the same") {
 		t.Errorf("plan of this version: %s", out)
 	}
-	if out := must("trace", "p1", "ip,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:02"); !strings.Contains(out, "Datapath actions") {
-		t.Errorf("trace: %s", out)
+	if out := must("ofproto", "p1", "ip,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:02"); !strings.Contains(out, "Datapath actions") {
+		t.Errorf("ofproto: %s", out)
 	}
 	// The host has no route to the other: what should happen and what would happen differ, and the operator learns where.
-	if out, err := ask("path", "p1", "10.0.0.12"); err == nil || !strings.Contains(out, "=> delivered port p2 at h2") || !strings.Contains(out, "=> dropped no way in the underlay at h1") {
-		t.Errorf("path: %v\n%s", err, out)
+	if out, err := ask("trace", "p1", "10.0.0.12", "--wait", "1s"); err == nil || !strings.Contains(out, "by the state:    delivered port p2 at h2") ||
+		!strings.Contains(out, "by the switches: dropped no way in the underlay at h1") || !strings.Contains(out, "FAULT in layer underlay, host h1") {
+		t.Errorf("trace: %v\n%s", err, out)
 	}
-	if out := must("path", "p1", "10.0.0.11", "--proto", "tcp", "--dst-port", "22"); !strings.Contains(out, "=> dropped own-packet") || !strings.Contains(out, "would do the same") {
-		t.Errorf("path to the port itself: %s", out)
+	if out := must("trace", "p1", "10.0.0.11", "--proto", "tcp", "--dst-port", "22"); !strings.Contains(out, "dropped own-packet") || !strings.Contains(out, "all agree") {
+		t.Errorf("trace to the port itself: %s", out)
 	}
 	if out := must("metrics"); !strings.Contains(out, "headwater_agent_applied_revision 1") {
 		t.Errorf("metrics: %s", out)
@@ -134,12 +135,13 @@ func TestOperator(t *testing.T) {
 	}
 	must("diff")
 
-	for _, args := range [][]string{{"state", "colour"}, {"flows", "--table", "colour"}, {"debug", "--profile", "colour"}, {"nothing"}, {"wait", "--revision", "-1"}, {"trace", "p1"}} {
+	for _, args := range [][]string{{"state", "colour"}, {"flows", "--table", "colour"}, {"debug", "--profile", "colour"}, {"nothing"}, {"wait", "--revision", "-1"}, {"trace", "p1"},
+		{"trace", "p1", "nowhere"}, {"trace", "p1", "10.0.0.12", "--live", "maybe"}} {
 		if out, err := ask(args...); !usage(err) && !strings.Contains(fmt.Sprint(err), "unknown") {
 			t.Errorf("%s: %v, want a wrong command line\n%s", args, err, out)
 		}
 	}
-	for _, args := range [][]string{{"state", "port", "p9"}, {"flows", "--port", "p9"}, {"trace", "p9", "ip"}, {"wait", "--revision", "99", "--timeout", "10ms"}} {
+	for _, args := range [][]string{{"state", "port", "p9"}, {"flows", "--port", "p9"}, {"ofproto", "p9", "ip"}, {"trace", "p9", "10.0.0.12"}, {"wait", "--revision", "99", "--timeout", "10ms"}} {
 		if _, err := ask(args...); err == nil || usage(err) {
 			t.Errorf("%s: %v, want a failure", args, err)
 		}

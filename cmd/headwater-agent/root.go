@@ -39,7 +39,7 @@ func rootCommand(_ func(string) string, stdout io.Writer) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return run.Usage(err) })
 	v := &viewer{out: stdout}
-	root.AddCommand(runCommand(os.Stderr), v.statusCommand(), v.stateCommand(), v.flowsCommand(), v.diffCommand(), v.planCommand(), v.traceCommand(), v.pathCommand(),
+	root.AddCommand(runCommand(os.Stderr), v.statusCommand(), v.stateCommand(), v.flowsCommand(), v.diffCommand(), v.planCommand(), v.traceCommand(), v.ofprotoCommand(),
 		v.waitCommand(), v.reissueCommand(), v.debugCommand(), v.metricsCommand())
 	return root
 }

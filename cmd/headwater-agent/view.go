@@ -237,17 +237,17 @@ func (v *viewer) upgrade(ctx context.Context, asJSON bool) error {
 	return v.printDifference(*d, asJSON)
 }
 
-func (v *viewer) traceCommand() *cobra.Command {
+func (v *viewer) ofprotoCommand() *cobra.Command {
 	var options []string
-	c := &cobra.Command{Use: "trace PORT FLOW", Short: "What the switch would do with a packet that a port sends", Args: argsOf(cobra.ExactArgs(2)),
-		Long:    "Has ovs-vswitchd trace a packet. FLOW is in the words of ovs-fields(7), without in_port.",
-		Example: "  headwater-agent trace 5f1c... 'icmp,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:02,nw_src=10.0.0.11,nw_dst=10.0.0.12,nw_ttl=64'",
+	c := &cobra.Command{Use: "ofproto PORT FLOW", Short: "What the switch would do with a packet that a port sends, in its own words", Args: argsOf(cobra.ExactArgs(2)),
+		Long:    "Has ovs-vswitchd trace a packet (ofproto/trace). FLOW is in the words of ovs-fields(7), without in_port.",
+		Example: "  headwater-agent ofproto 5f1c... 'icmp,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:02,nw_src=10.0.0.11,nw_dst=10.0.0.12,nw_ttl=64'",
 		RunE: func(c *cobra.Command, args []string) error {
 			var got struct {
 				Text string `json:"text"`
 			}
 			query := url.Values{"port": {args[0]}, "flow": {args[1]}, "option": options}
-			if err := v.do(c.Context(), http.MethodPost, "/v1/trace", query, nil, &got); err != nil {
+			if err := v.do(c.Context(), http.MethodPost, "/v1/ofproto", query, nil, &got); err != nil {
 				return err
 			}
 			fmt.Fprint(v.out, got.Text)

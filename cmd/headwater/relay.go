@@ -85,6 +85,7 @@ func (c *relayConfig) validate() error {
 		add(address(s), "upstream %q: want HOST:PORT", s)
 	}
 	add(c.TLS.CertFile != "" && c.TLS.KeyFile != "" && c.TLS.CAFile != "", "tls: cert_file, key_file and ca_file are needed")
+	add(len(c.controlSocket()) < maxSocket, "dir %q: want a path of at most %d bytes, since a socket is in it", c.Dir, maxSocket-1-len("/relay.sock"))
 	add(c.QueueBytes >= 64<<10, "queue_bytes %d: want at least 65536", c.QueueBytes)
 	add(c.Ring >= 1, "ring %d: want at least 1", c.Ring)
 	add(c.Metrics.Listen == "" || address(c.Metrics.Listen) && c.Metrics.Listen != c.Listen, "metrics.listen %q: want ADDRESS:PORT, another than listen", c.Metrics.Listen)
@@ -115,6 +116,7 @@ func relayCommand(stderr io.Writer) *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/headwater/relay.yaml", "configuration file (YAML)")
 	c.Flags().BoolVar(&example, "print-example", false, "print the annotated example configuration and exit")
+	c.AddCommand(relayTraceCommand())
 	return c
 }
 
@@ -157,6 +159,7 @@ func runRelay(ctx context.Context, cfg relayConfig, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, metrics) })
+	g.Go(func() error { return serveControl(ctx, cfg.controlSocket(), server) })
 	return g.Wait()
 }
 

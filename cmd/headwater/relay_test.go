@@ -47,7 +47,11 @@ func TestRelayCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	feed := relay.NewFeed("i1", 6, nil)
-	if _, err := feed.Commit(t.Context(), []*api.Object{{Kind: &api.Object_Host{Host: &api.Host{Id: "h1", Key: 1}}}}, nil); err != nil {
+	if _, err := feed.Commit(t.Context(), []*api.Object{
+		{Kind: &api.Object_Host{Host: &api.Host{Id: "h1", Key: 1}}}, {Kind: &api.Object_Network{Network: &api.Network{Id: "n1", Key: 1}}},
+		{Kind: &api.Object_Port{Port: &api.Port{Id: "p1", Key: 1, Network: "n1", Mac: "fa:16:3e:00:00:01", Host: "h1", FixedIps: []*api.FixedIP{{Address: "10.0.0.1"}}}}},
+		{Kind: &api.Object_Port{Port: &api.Port{Id: "p2", Key: 2, Network: "n1", Mac: "fa:16:3e:00:00:02", Host: "h1", FixedIps: []*api.FixedIP{{Address: "10.0.0.2"}}}}},
+	}, nil); err != nil {
 		t.Fatal(err)
 	}
 	top, err := relay.New(relay.Config{Source: feed, Site: "east", Credentials: credentials(mtls.Identity{Role: mtls.Top, Name: "top"}), Listener: above})
@@ -62,8 +66,9 @@ func TestRelayCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(chan stream.Commit, 1)
-	host, err := stream.New(stream.Config{Servers: []string{listen}, Host: "h1", Site: "east", Credentials: credentials(mtls.Identity{Role: mtls.Host, Site: "east", Name: "h1"}),
-		Retry: time.Second, Commit: func(_ context.Context, c stream.Commit) error { got <- c; return nil }})
+	var host *stream.Client
+	host, err = stream.New(stream.Config{Servers: []string{listen}, Host: "h1", Site: "east", Credentials: credentials(mtls.Identity{Role: mtls.Host, Site: "east", Name: "h1"}),
+		Retry: time.Second, Request: func(m *api.ToAgent) { host.Answer(dropping(m.GetRequest())) }, Commit: func(_ context.Context, c stream.Commit) error { got <- c; return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +79,7 @@ func TestRelayCommand(t *testing.T) {
 	g.Go(func() error { return host.Run(ctx) })
 	select {
 	case c := <-got:
-		if c.Revision != 7 || len(c.Set) != 1 {
+		if c.Revision != 7 || len(c.Set) != 4 {
 			t.Errorf("the host got %+v", c)
 		}
 	case <-ctx.Done():
@@ -84,10 +89,29 @@ func TestRelayCommand(t *testing.T) {
 	if page := fetch(t, "http://"+metrics+"/metrics"); !strings.Contains(page, "headwater_relay_streams 1\n") || !strings.Contains(page, "headwater_stream_connected 1\n") {
 		t.Errorf("metrics: %s", page)
 	}
+	// An operator asks why p1 does not reach p2: the host's switch has a flow that nobody of ours made.
+	var out strings.Builder
+	err = process(ctx, []string{"relay", "trace", "p1", "10.0.0.2", "--live", "off", "--config", file}, noEnv, &out)
+	if err == nil || !strings.Contains(out.String(), "by the state:    delivered port p2 at h1") || !strings.Contains(out.String(), "FAULT in layer foreign, host h1") {
+		t.Errorf("trace: %v\n%s", err, out.String())
+	}
+	if err := process(ctx, []string{"relay", "trace", "p9", "10.0.0.2", "--config", file}, noEnv, io.Discard); err == nil || !strings.Contains(err.Error(), "port p9: there is none") {
+		t.Errorf("trace from nowhere: %v", err)
+	}
 	cancel()
 	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// dropping is what an agent answers whose switch drops all that p1 sends.
+func dropping(r *api.Request) *api.Answer {
+	result := &api.TraceResult{Devices: []*api.TraceDevice{{Name: "tap1", Port: "p1"}, {Name: "tap2", Port: "p2"}}}
+	if r.GetTraceCheck().GetFlow() != "" {
+		result.Text = "Flow: icmp\n\nbridge(\"br-int\")\n----\n 0. in_port=\"tap1\", priority 65535\n    drop\n\nFinal flow: unchanged\nMegaflow: icmp\nDatapath actions: drop\n"
+		result.Steps = []*api.TraceStep{{Priority: 65535, Foreign: true, Packets: 3}}
+	}
+	return &api.Answer{Id: r.GetId(), What: &api.Answer_TraceResult{TraceResult: result}}
 }
 
 func freeAddress(t *testing.T) string {
@@ -138,12 +162,13 @@ func TestRelayExample(t *testing.T) {
 func TestRelayRefusesBadSettings(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"upstream: [top]":      `upstream "top": want HOST:PORT`,
-		"upstreams: [top:1]":   "unknown field",
-		"queue_bytes: 1":       "queue_bytes 1: want at least 65536",
-		"ring: 0":              "ring 0",
-		"log: {level: loud}":   "log.level",
-		"metrics: {listen: x}": "metrics.listen",
+		"upstream: [top]":                   `upstream "top": want HOST:PORT`,
+		"upstreams: [top:1]":                "unknown field",
+		"dir: /" + strings.Repeat("d", 100): "at most 96 bytes",
+		"queue_bytes: 1":                    "queue_bytes 1: want at least 65536",
+		"ring: 0":                           "ring 0",
+		"log: {level: loud}":                "log.level",
+		"metrics: {listen: x}":              "metrics.listen",
 	} {
 		file := filepath.Join(t.TempDir(), "relay.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headwater-cloud/headwater/agents/api"
 	"github.com/headwater-cloud/headwater/agents/flows"
 	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/ovstest"
@@ -172,9 +173,10 @@ func (h *Host) sync(v *state.View, shared []state.Object) {
 	}
 }
 
-// OFProtoTrace implements trace.Switch.
-func (h *Host) OFProtoTrace(_ context.Context, flow string, options ...string) (string, error) {
-	return h.OVS.Try("ovs-appctl", append([]string{"-t", h.OVS.Dir + "/vswitchd.ctl", "ofproto/trace", "--names", "br0", flow}, options...)...)
+// Trace implements trace.Switch.
+func (h *Host) Trace(_ context.Context, flow string, established bool) (*api.TraceResult, error) {
+	text, err := h.OVS.Try("ovs-appctl", append([]string{"-t", h.OVS.Dir + "/vswitchd.ctl", "ofproto/trace", "--names", "br0", flow}, trace.Established(established)...)...)
+	return &api.TraceResult{Text: text}, err
 }
 
 // Devices implements trace.Switch.
