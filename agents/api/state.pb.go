@@ -1057,7 +1057,7 @@ type Network struct {
 	Mtu           uint32                 `protobuf:"varint,4,opt,name=mtu,proto3" json:"mtu,omitempty"`                             // bytes of an IP packet; 0: 1450
 	Segment       *Segment               `protobuf:"bytes,5,opt,name=segment,proto3" json:"segment,omitempty"`                      // absent: overlay
 	External      bool                   `protobuf:"varint,6,opt,name=external,proto3" json:"external,omitempty"`                   // leads outside; routers have gateways on it
-	Learn         bool                   `protobuf:"varint,7,opt,name=learn,proto3" json:"learn,omitempty"`                         // hosts that nobody has told of live here too: their MAC addresses are learned, unknown ones flooded
+	Learn         bool                   `protobuf:"varint,7,opt,name=learn,proto3" json:"learn,omitempty"`                         // of VLAN and FLAT: machines that nobody has told of live behind ports here too: their MAC addresses are learned, unknown ones flooded
 	DnsDomain     string                 `protobuf:"bytes,8,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"` // of its ports' names, without the last dot
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

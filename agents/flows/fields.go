@@ -48,6 +48,7 @@ const (
 	TRouterShare Table = 53
 	TSwitch      Table = 60
 	TLearned     Table = 61
+	TForeign     Table = 64
 	TDestination Table = 65
 	TFlood       Table = 66
 	TTunnel      Table = 67
@@ -111,7 +112,8 @@ func TableMap() []TableInfo {
 		{TRouterAdmit, "router-admit", 0, "", "The meters of what routers have for the agent: each port's own, and of what no port of this host has sent, each router's. A router's flow looks a packet up here before it sends it to the agent, and goes on in its own table."},
 		{TRouterShare, "router-share", 0, "", "The same for what comes to a gateway from other hosts: one of the router's meters, by the packet's source."},
 		{TSwitch, "switch", 0, "unknown-mac", "The Ethernet destination within the network: a port, or all."},
-		{TLearned, "learned", TFlood, "", "Addresses that networks with hosts of others have learned."},
+		{TLearned, "learned", 0, "", "Where Ethernet addresses that no port has were last seen, on networks that learn; looked up from switch. Its flows are the switch's own: they go when nothing has come from an address for 5 minutes."},
+		{TForeign, "foreign", TFlood, "", "To an Ethernet address that no port has, on a network that learns: where it was seen, or to all."},
 		{TDestination, "destination", 0, "unknown-destination", "The destination port: on this host, or on another in a tunnel, or through the bridge of a physical network. The only table that a migration changes."},
 		{TFlood, "flood", 0, "no-flood", "To all of a network: its ports here, and one copy for each other host that has some."},
 		{TTunnel, "tunnel", 0, "no-tunnel", "Into the tunnel that the destination's host is reached by, with the port's key. What came out of a tunnel for a port that has moved goes on once, and says so in its key."},
@@ -150,19 +152,20 @@ const (
 
 // Bits of RFlags.
 const (
-	FlagTunnel = 0 // came from another host
-	FlagUplink = 1 // came from a physical network
-	FlagRouted = 2 // a router passed it on
-	FlagOnce   = 3 // came from another host that had it from a third: it goes to no fourth
-	FlagPunt   = 4 // may need the agent
-	FlagTooBig = 5 // for the network that it is routed to
-	FlagTrace  = 6
-	FlagAgent  = 7  // the agent sent it
-	FlagNatted = 8  // its destination was translated here
-	FlagSource = 9  // its Ethernet source is that of the address that its source was translated to
-	FlagTurn   = 10 // its destination on an external network is at this host too: it is routed once more
-	FlagLogOut = 16 // looked up again behind a log of what its sender's groups say of it
-	FlagLogIn  = 17 // the same of its receiver's
+	FlagTunnel  = 0 // came from another host
+	FlagUplink  = 1 // came from a physical network
+	FlagRouted  = 2 // a router passed it on
+	FlagOnce    = 3 // came from another host that had it from a third: it goes to no fourth
+	FlagPunt    = 4 // may need the agent
+	FlagTooBig  = 5 // for the network that it is routed to
+	FlagTrace   = 6
+	FlagAgent   = 7  // the agent sent it
+	FlagNatted  = 8  // its destination was translated here
+	FlagSource  = 9  // its Ethernet source is that of the address that its source was translated to
+	FlagTurn    = 10 // its destination on an external network is at this host too: it is routed once more
+	FlagLearned = 11 // its Ethernet destination was learned
+	FlagLogOut  = 16 // looked up again behind a log of what its sender's groups say of it
+	FlagLogIn   = 17 // the same of its receiver's
 )
 
 // ConjStateless is the bit of a conjunction's number that says that its group keeps no connections.

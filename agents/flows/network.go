@@ -31,6 +31,9 @@ func compileNetwork(x *emitter, id string) {
 func physical(x *emitter, network *state.Network, uplink *state.Uplink) {
 	in := match().Num(openflow.InPort, uint64(uplink.OFPort))
 	known := []openflow.Action{enter(network.Key), raise(FlagUplink)}
+	if network.Learn {
+		known = append(known, x.learn(network.Ref(), mostOutside, ROFPort, uplink.OFPort))
+	}
 	if network.Segment == state.VLAN {
 		tag := 0x1000 | uint64(network.VLAN)
 		x.flow(network.Ref(), TClassify, PNormal, in.Num(openflow.VLANVID, tag), apply(append([]openflow.Action{&openflow.PopVLAN{}}, known...)...), goTo(TTap))
@@ -44,7 +47,7 @@ func physical(x *emitter, network *state.Network, uplink *state.Uplink) {
 		x.flow(network.Ref(), TSwitch, PLow, out, apply(set(ROFPort, uint64(uplink.OFPort))), goTo(TDestPPS))
 		return
 	}
-	x.flow(network.Ref(), TSwitch, PLow, inNetwork(network.Key), goTo(TLearned))
+	toLearned(x, network, uplink)
 }
 
 // compileFlood makes the groups that reach all of a network. There is one copy for each other host, whatever the number of its ports.

@@ -34,7 +34,11 @@ func compilePort(x *emitter, id string) {
 	admit(x, port, network)
 	hear(x, port)
 	if !port.PortSecurity {
-		x.flow(port.Ref(), TSourceL2, pUnsecured, from(port.Key), goTo(TSourceRate))
+		do := []openflow.Instruction{goTo(TSourceRate)}
+		if network.Learn && network.Segment != state.Overlay { // it may send for others, which are behind it
+			do = append([]openflow.Instruction{apply(x.learn(port.Ref(), mostBehind, RDest, port.Key))}, do...)
+		}
+		x.flow(port.Ref(), TSourceL2, pUnsecured, from(port.Key), do...)
 		return
 	}
 	for _, s := range sendersOf(port) {

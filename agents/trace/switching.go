@@ -22,6 +22,11 @@ func (w *walk) enter() {
 			return
 		}
 	}
+	if w.net.Segment != state.Overlay && w.net.Learn {
+		w.step("switch", w.net.Ref(), Fields{"eth_dst"}, "no port has that address: to where a switch has seen it, or to all")
+		w.flood()
+		return
+	}
 	if w.net.Segment != state.Overlay {
 		w.step("switch", w.net.Ref(), Fields{"eth_dst"}, "of nobody here: out to %s", w.net.Physical)
 		w.r.end(End{Verdict: Outside, Network: w.net.ID, Host: w.at})
