@@ -3,14 +3,17 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,13 +27,20 @@ import (
 // agentProgram is the headwater-agent of this tree, built once for all tests.
 var agentProgram = sync.OnceValues(func() (string, error) { return buildAgent("agent", nil) }) //nolint:gochecknoglobals // computed once
 
-// agentDir is where the programs are that buildAgent builds.
-func agentDir() string {
-	return filepath.Join(os.TempDir(), fmt.Sprintf("headwater-agent-%d", os.Getpid()))
-}
+// agentDirs is where the programs are that buildAgent builds, behind it the number of the test's process.
+const agentDirs = "headwater-agent-"
 
-// TestMain removes the agents that were built when all tests have ended.
+func agentDir() string { return filepath.Join(os.TempDir(), fmt.Sprint(agentDirs, os.Getpid())) }
+
+// TestMain removes the agents that were built when all tests have ended, and those of tests that were killed before they had.
 func TestMain(m *testing.M) {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), agentDirs+"*")) // the pattern is one
+	for _, dir := range dirs {
+		_, of, _ := strings.Cut(filepath.Base(dir), agentDirs)
+		if pid, err := strconv.Atoi(of); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(dir)
+		}
+	}
 	m.Run()
 	_ = os.RemoveAll(agentDir())
 }

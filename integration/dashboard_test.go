@@ -188,7 +188,12 @@ type browser struct {
 // the console as an error, a refusal of the content security policy among it, fails the test.
 func openBrowser(t *testing.T, path string) *browser {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+	scratch, err := os.MkdirTemp("", "headwater-browser-") // Chromium leaves its own there; a path in t.TempDir is too long for its socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(scratch) })
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Env("TMPDIR="+scratch), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.WSURLReadTimeout(60*time.Second))
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), opts...)
