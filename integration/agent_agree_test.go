@@ -56,22 +56,28 @@ func TestAgentsAgree(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d topologies, ends of packets: %v", runs, seen)
-	for _, v := range []trace.Verdict{trace.Dropped, trace.Delivered, trace.Answered, trace.Served} {
+	t.Logf("%d topologies, ends of packets: %v; %d answers", runs, seen, a.answered)
+	if a.answered == 0 {
+		t.Error("nobody answered: the packets prove less than they should")
+	}
+	for _, v := range []trace.Verdict{trace.Dropped, trace.Delivered, trace.Outside, trace.Answered, trace.Served} {
 		if seen[v] == 0 {
 			t.Errorf("no packet was %s: the packets prove less than they should", v)
 		}
 	}
 }
 
-// agreement is guests whose devices stay while their ports become others. Each device is a trunk: a subport of each, in a network of their own where
-// all is allowed, carries what tells that a packet must have arrived by now.
+// agreement is guests whose devices stay while their ports become others. Each device is a trunk: two subports of each, in networks of their own where
+// all is allowed, carry what tells that a packet must have arrived by now, at guests and outside.
 type agreement struct {
 	*fleet
-	guests  []*guest
-	base    *api.State // what is in each topology
-	devices map[string]map[string]trace.Device
-	next    uint16 // source port or identifier of the next packet: no two are of one connection
+	guests   []*guest
+	outside  *witness   // what comes to the external network
+	fenced   *witness   // what comes to the marks' own
+	base     *api.State // what is in each topology
+	devices  map[string]map[string]trace.Device
+	answered int    // answers and errors that came back
+	next     uint16 // source port or identifier of the next packet: no two are of one connection
 }
 
 const (
@@ -82,35 +88,52 @@ const (
 // guest is a device, with all that it has received.
 type guest struct {
 	*hosts.VM
+	*witness
+}
+
+// witness has what a device has received: the first frame of each number.
+type witness struct {
 	socket *probe.Socket
 
 	mu   sync.Mutex // guards the field below
-	seen map[uint64]bool
+	seen map[uint64][]byte
+}
+
+func (a *agreement) witness(at probe.Place, device string) *witness {
+	a.t.Helper()
+	w := &witness{seen: map[uint64][]byte{}}
+	var err error
+	if w.socket, err = probe.Open(at, device); err != nil {
+		a.t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(w.read)
+	a.t.Cleanup(func() { _ = w.socket.Close(); reading.Wait() })
+	return w
 }
 
 func newAgreement(t *testing.T) *agreement {
 	t.Helper()
 	a := &agreement{fleet: newFleet(t, 3), devices: map[string]map[string]trace.Device{}, next: 2000}
-	a.state.Networks, a.state.Subnets = []*api.Network{{Id: "marks", Key: 90}}, nil
+	a.state.Networks, a.state.Subnets = []*api.Network{{Id: "marks", Key: 90}, {Id: "marks-out", Key: 91, Segment: &api.Segment{Kind: api.Segment_VLAN, PhysicalNetwork: hosts.Physnet, Vlan: 100}},
+		{Id: "ext", Key: 92, Mtu: 1500, External: true, Segment: &api.Segment{Kind: api.Segment_FLAT, PhysicalNetwork: hosts.Physnet}}}, nil
 	for i := range agreeGuests {
 		h := a.bed.Hosts()[i%3]
 		vm := a.bed.VM(fmt.Sprintf("g%d", i), h, hosts.VMConfig{IfaceID: fmt.Sprintf("g%d-agreement", i)})
-		g := &guest{VM: vm, seen: map[uint64]bool{}}
-		var err error
-		if g.socket, err = probe.Open(vm, "eth0"); err != nil {
-			t.Fatal(err)
+		a.guests = append(a.guests, &guest{VM: vm, witness: a.witness(vm, "eth0")})
+		for n, network := range []string{"marks", "marks-out"} {
+			a.state.Ports = append(a.state.Ports, &api.Port{Id: network + "-" + vm.Name, Key: uint32(50 + 10*n + i), Network: network, Mac: markMAC(i).String(), Host: h.Name, //nolint:gosec // small
+				Parent: vm.IfaceID, ParentVlan: markVLAN + uint32(n)}) //nolint:gosec // small
 		}
-		var reading sync.WaitGroup
-		reading.Go(g.read)
-		t.Cleanup(func() { _ = g.socket.Close(); reading.Wait() })
-		a.guests = append(a.guests, g)
-		mark := &api.Port{Id: "mark-" + vm.Name, Key: uint32(50 + i), Network: "marks", Mac: markMAC(i).String(), Host: h.Name, Parent: vm.IfaceID, ParentVlan: markVLAN} //nolint:gosec // small
-		a.state.Ports = append(a.state.Ports, mark)
 		if a.devices[h.Name] == nil {
-			a.devices[h.Name] = map[string]trace.Device{}
+			a.devices[h.Name] = map[string]trace.Device{hosts.Provider: {Physical: hosts.Physnet}}
 		}
 		a.devices[h.Name][vm.Tap] = trace.Device{Port: vm.IfaceID}
 	}
+	out := a.bed.Outside(1)
+	a.outside, a.fenced = a.witness(out, out.Segments[0].Device()), a.witness(out, out.Segments[1].Device())
+	router := hosts.MACOf(out.Name + out.Segments[0].Device()).String()
+	a.state.Neighbors = []*api.Neighbor{{Id: "out4", Network: "ext", Address: "203.0.113.1", Mac: router}, {Id: "out6", Network: "ext", Address: "2001:db8:113::1", Mac: router}}
 	a.base = &api.State{Hosts: a.state.Hosts, Networks: a.state.Networks, Ports: a.state.Ports}
 	return a
 }
@@ -121,24 +144,30 @@ func markMAC(i int) net.HardwareAddr { return net.HardwareAddr{0xfa, 0x16, 0x3e,
 const markWord = "HeadMark"
 
 // read notes the numbers of all frames that come, until the socket is closed.
-func (g *guest) read() {
+func (w *witness) read() {
 	for {
-		frame, err := g.socket.Receive(time.Now().Add(time.Hour))
+		frame, err := w.socket.Receive(time.Now().Add(time.Hour))
 		if err != nil {
 			return
 		}
 		if i := bytes.Index(frame, []byte(markWord)); i >= 0 && len(frame) >= i+len(markWord)+8 {
-			g.mu.Lock()
-			g.seen[binary.BigEndian.Uint64(frame[i+len(markWord):])] = true
-			g.mu.Unlock()
+			number := binary.BigEndian.Uint64(frame[i+len(markWord):])
+			w.mu.Lock()
+			if w.seen[number] == nil {
+				w.seen[number] = bytes.Clone(frame)
+			}
+			w.mu.Unlock()
 		}
 	}
 }
 
-func (g *guest) got(number uint64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.seen[number]
+func (w *witness) got(number uint64) bool { return w.frame(number) != nil }
+
+// frame is the one with a number, or nil.
+func (w *witness) frame(number uint64) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[number]
 }
 
 func marked(number uint64) []byte { return binary.BigEndian.AppendUint64([]byte(markWord), number) }
@@ -151,6 +180,9 @@ type drawn struct {
 	routers  []*api.Router
 	groups   []*api.SecurityGroup
 	sets     []*api.AddressSet
+	snat     []*api.SnatAddress
+	floating []*api.FloatingIP
+	encap    api.Encapsulation
 	sent     []sent
 }
 
@@ -165,6 +197,10 @@ func (a *agreement) becomes(ctx context.Context, d *drawn) {
 	a.state.Networks, a.state.Subnets = append(slices.Clone(a.base.Networks), d.networks...), d.subnets
 	a.state.Ports, a.state.Routers = append(slices.Clone(a.base.Ports), d.ports...), d.routers
 	a.state.SecurityGroups, a.state.AddressSets = d.groups, d.sets
+	a.state.SnatAddresses, a.state.FloatingIps = d.snat, d.floating
+	for _, h := range a.state.Hosts {
+		h.TunnelEnds[0].Encapsulation = d.encap
+	}
 	a.settle(ctx)
 	for _, h := range a.bed.Hosts() {
 		for name := range a.devices[h.Name] {
@@ -172,13 +208,13 @@ func (a *agreement) becomes(ctx context.Context, d *drawn) {
 				delete(a.devices[h.Name], name)
 			}
 		}
-		for _, name := range strings.Fields(h.Vsctl("--bare", "--columns=name", "find", "Interface", "type=vxlan")) {
+		for _, name := range strings.Fields(h.Vsctl("--bare", "--columns=name", "find", "Interface", "type="+strings.ToLower(d.encap.String()))) {
 			a.devices[h.Name][name] = trace.Device{Tunnel: true}
 		}
 	}
 	// A switch in user space drops the first packet into a tunnel: it has to ask the underlay who the other end is.
 	for i := range a.guests {
-		a.marks(ctx, i, a.number(a.next))
+		a.settled(ctx, i, a.number(a.next))
 		a.next++
 	}
 }
@@ -187,17 +223,49 @@ func (a *agreement) becomes(ctx context.Context, d *drawn) {
 type asked struct {
 	*hosts.Host
 	devices map[string]trace.Device
+	answer  bool // it is asked of what belongs to a connection that the other end began
 }
 
 func (s asked) Trace(ctx context.Context, flow string, established bool) (*api.TraceResult, error) {
-	text, err := s.Exec(ctx, "ovs-appctl", append([]string{"-t", s.Dir + "/ovs-vswitchd.ctl", "ofproto/trace", "--names", hosts.Integration, flow}, trace.Established(established)...)...)
+	options := trace.Established(established || s.answer)
+	for i := range options {
+		if s.answer && options[i] == "trk,est" {
+			options[i] = "trk,est,rpl"
+		}
+	}
+	text, err := s.Exec(ctx, "ovs-appctl", append([]string{"-t", s.Dir + "/ovs-vswitchd.ctl", "ofproto/trace", "--names", hosts.Integration, flow}, options...)...)
 	return &api.TraceResult{Text: text}, err
 }
 
 func (s asked) Devices() map[string]trace.Device { return s.devices }
 
-// compare simulates a packet, has it checked and sends it. It returns where the packet should end.
+// compare simulates a packet, has it checked and sends it, and then what its receiver answers. It returns where the packet should end.
 func (a *agreement) compare(ctx context.Context, seed int, s sent) []trace.End {
+	a.t.Helper()
+	store := a.store()
+	g := a.guests[s.from]
+	simulated := a.judge(ctx, seed, store, s)
+	number := a.number(a.next)
+	if err := g.socket.Send(frameOf(s.packet, a.next, marked(number))); err != nil {
+		a.t.Fatal(err)
+	}
+	a.arrived(ctx, seed, s, simulated)
+	if told(simulated.Ends) && s.packet.Type != trace.ARP && a.owns(s) {
+		a.await(ctx, g.Name+" is told of "+s.packet.Text(), func() error {
+			if !g.got(number) {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+	}
+	if !simulated.Many && len(simulated.Ends) == 1 && simulated.Ends[0].Verdict == trace.Delivered && a.owns(s) {
+		a.answers(ctx, seed, store, s, number)
+	}
+	return simulated.Ends
+}
+
+// store is the state as agents have it.
+func (a *agreement) store() *state.Store {
 	a.t.Helper()
 	raw, err := protojson.Marshal(a.state)
 	if err != nil {
@@ -209,41 +277,135 @@ func (a *agreement) compare(ctx context.Context, seed int, s sent) []trace.End {
 	}
 	store := state.NewStore()
 	store.Apply(objects, nil)
-	g := a.guests[s.from]
-	var simulated, checked *trace.Result
+	return store
+}
+
+// judge simulates a packet and has it checked, which should agree.
+func (a *agreement) judge(ctx context.Context, seed int, store *state.Store, s sent) (simulated *trace.Result) {
+	a.t.Helper()
+	port := a.guests[s.from].IfaceID
 	store.Read(func(v *state.View) {
-		if simulated, err = trace.Simulate(v, g.IfaceID, s.packet); err != nil {
+		var checked *trace.Result
+		var err error
+		if simulated, err = trace.Simulate(v, port, s.packet); err != nil {
 			a.t.Fatal(err)
 		}
-		checked, err = trace.Check(ctx, v, func(host string) trace.Switch { return asked{a.bed.Host(host), a.devices[host]} }, g.IfaceID, s.packet)
+		checked, err = trace.Check(ctx, v, func(host string) trace.Switch { return asked{a.bed.Host(host), a.devices[host], s.packet.Answer} }, port, s.packet)
 		if err != nil {
 			a.t.Fatal(err)
 		}
+		if !trace.Agree(port, simulated, checked) {
+			a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%schecked:\n%s", seed, a.guests[s.from].Name, s.packet.Text(), simulated, checked)
+		}
 	})
-	if !trace.Agree(g.IfaceID, simulated, checked) {
-		a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%schecked:\n%s", seed, g.Name, s.packet.Text(), simulated, checked)
-	}
-	want := map[string]bool{}
+	return simulated
+}
+
+// arrived waits until the packet of the next number has come wherever it comes, and holds that against the simulation.
+func (a *agreement) arrived(ctx context.Context, seed int, s sent, simulated *trace.Result) {
+	a.t.Helper()
+	number := a.number(a.next)
+	a.settled(ctx, s.from, number)
+	a.next++
+	want, outside := map[string]bool{}, false
 	for _, e := range simulated.Ends {
-		if e.Verdict == trace.Delivered {
+		switch e.Verdict {
+		case trace.Delivered:
 			want[e.Port] = true
+		case trace.Outside:
+			outside = true
 		}
 	}
-	for i, got := range a.real(ctx, s) {
-		to := a.guests[i]
-		if to != g && got != want[to.IfaceID] {
+	g := a.guests[s.from]
+	for _, to := range a.guests {
+		if got := to.got(number); to != g && got != want[to.IfaceID] {
 			a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%sbut that a real packet arrives at %s is %t", seed, g.Name, s.packet.Text(), simulated, to.Name, got)
 		}
 	}
-	if told(simulated.Ends) && s.packet.Type != trace.ARP && a.owns(s) {
-		a.await(ctx, g.Name+" is told of "+s.packet.Text(), func() error {
-			if !g.got(a.number(a.next - 1)) {
-				return errors.New("it is not")
-			}
-			return nil
-		})
+	frame := a.outside.frame(number)
+	if (frame != nil) != outside {
+		a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%sbut that a real packet arrives outside is %t", seed, g.Name, s.packet.Text(), simulated, !outside)
+	} else if src := a.seenAs(s, simulated); outside && sourceOf(frame) != src {
+		a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%sbut outside a real packet is from %s, want %s", seed, g.Name, s.packet.Text(), simulated, sourceOf(frame), src)
 	}
-	return simulated.Ends
+}
+
+// seenAs is the source that a packet has when it leaves.
+func (a *agreement) seenAs(s sent, simulated *trace.Result) netip.Addr {
+	i := slices.IndexFunc(simulated.Steps, func(s trace.Step) bool { return s.Point == "nat-out" })
+	if i < 0 {
+		return s.packet.Src
+	}
+	switch by := simulated.Steps[i].Object; by.Kind {
+	case state.KindFloatingIP:
+		i = slices.IndexFunc(a.state.FloatingIps, func(f *api.FloatingIP) bool { return f.Id == by.ID })
+		return mustAddr(a.state.FloatingIps[i].Address)
+	case state.KindSnatAddress:
+		i = slices.IndexFunc(a.state.SnatAddresses, func(f *api.SnatAddress) bool { return f.Id == by.ID })
+		return mustAddr(a.state.SnatAddresses[i].Address)
+	default:
+		i = slices.IndexFunc(a.state.Routers, func(r *api.Router) bool { return r.Id == by.ID })
+		return netip.MustParsePrefix(a.state.Routers[i].Gateway.Addresses[0]).Addr()
+	}
+}
+
+// ipOf is where a frame's IP packet begins, and sourceOf and destOf are its addresses.
+const ipOf = 14
+
+func sourceOf(frame []byte) netip.Addr { return addressIn(frame, 12, 8) }
+func destOf(frame []byte) netip.Addr   { return addressIn(frame, 16, 24) }
+
+func addressIn(frame []byte, at4, at6 int) netip.Addr {
+	if frame[12] == 0x08 {
+		a, _ := netip.AddrFromSlice(frame[ipOf+at4:][:4])
+		return a
+	}
+	a, _ := netip.AddrFromSlice(frame[ipOf+at6:][:16])
+	return a
+}
+
+// answers has the guest answer that got a packet: with what is the answer by the packet's protocol, and by an error. Where the state says that they find
+// the way back, no rule stands in theirs.
+func (a *agreement) answers(ctx context.Context, seed int, store *state.Store, s sent, number uint64) {
+	a.t.Helper()
+	from := slices.IndexFunc(a.guests, func(g *guest) bool { return g.got(number) && g != a.guests[s.from] })
+	if from < 0 {
+		return // said already
+	}
+	frame := a.guests[from].frame(number)
+	if destOf(frame) != mustAddr(a.fixedIP(from, destOf(frame).Is4())) {
+		return // nobody's, or an allowed pair's
+	}
+	reply := trace.Packet{EthSrc: state.MACOf(a.guests[from].MAC), EthDst: state.MACOf(frame[6:12]), Type: s.packet.Type, Src: destOf(frame), Dst: sourceOf(frame), Proto: s.packet.Proto,
+		SrcPort: s.packet.DstPort, DstPort: a.next - 1, TTL: 64, Answer: true}
+	failure := reply
+	failure.SrcPort, failure.DstPort, failure.Proto, failure.ICMPType, failure.ICMPCode = 0, 0, trace.ICMP, 3, 3
+	if failure.Type == trace.IPv6 {
+		failure.Proto, failure.ICMPType, failure.ICMPCode = trace.ICMPv6, 1, 4
+	}
+	if reply.Proto == trace.ICMP || reply.Proto == trace.ICMPv6 {
+		reply.SrcPort, reply.DstPort, reply.ICMPType = 0, 0, map[int]uint8{trace.ICMP: 0, trace.ICMPv6: 129}[reply.Proto]
+	}
+	port := reply.SrcPort
+	if port == 0 {
+		port = a.next - 1 // the identifier of an echo
+	}
+	quoted := bytes.Index(frame, []byte(markWord)) // an error quotes what stands before the number
+	for _, r := range []struct {
+		trace.Packet
+		port  uint16
+		quote []byte
+	}{{failure, 0, frame[ipOf:quoted]}, {reply, port, nil}} {
+		simulated := a.judge(ctx, seed, store, sent{from, r.Packet})
+		if !slices.Equal(simulated.Ends, []trace.End{{Verdict: trace.Delivered, Port: a.guests[s.from].IfaceID, Host: a.guests[s.from].Host().Name}}) {
+			continue // another way leads back than the packet came, to where nobody knows the connection
+		}
+		if err := a.guests[from].socket.Send(frameOf(r.Packet, r.port, append(r.quote[:len(r.quote):len(r.quote)], marked(a.number(a.next))...))); err != nil {
+			a.t.Fatal(err)
+		}
+		a.arrived(ctx, seed, sent{from, r.Packet}, simulated)
+		a.answered++
+	}
 }
 
 // told says whether the sender gets an answer, or an error that quotes the packet.
@@ -260,35 +422,68 @@ func (a *agreement) owns(s sent) bool {
 	})
 }
 
+// fixedIP is a guest's own address of a family.
+func (a *agreement) fixedIP(guest int, v4 bool) string {
+	for _, p := range a.state.Ports {
+		for _, f := range p.FixedIps {
+			if p.Id == a.guests[guest].IfaceID && mustAddr(f.Address).Is4() == v4 {
+				return f.Address
+			}
+		}
+	}
+	return "::"
+}
+
 // number is what a packet is known by; those above it are its marks.
 func (a *agreement) number(packet uint16) uint64 { return uint64(packet) << 32 }
 
-// real sends a packet and says which guests it reaches.
-func (a *agreement) real(ctx context.Context, s sent) []bool {
+// settled waits until what a guest has sent has come wherever it comes.
+func (a *agreement) settled(ctx context.Context, from int, number uint64) {
 	a.t.Helper()
-	g := a.guests[s.from]
-	number := a.number(a.next)
-	if err := g.socket.Send(frameOf(s.packet, a.next, marked(number))); err != nil {
-		a.t.Fatal(err)
-	}
 	// What a switch has begun with when the first mark comes, it has done when it begins with the second one.
 	for range 2 {
 		number++
-		a.marks(ctx, s.from, number)
+		a.marks(ctx, from, number)
 	}
-	a.next++
-	reached := make([]bool, len(a.guests))
-	for i, to := range a.guests {
-		reached[i] = to.got(a.number(a.next - 1))
+	for range 2 { // by now at all hosts, and what leaves one of them stays in order
+		a.soon(ctx, "marks are outside", func() error {
+			for i := range a.bed.Hosts() {
+				if number := number + uint64(1+i); !a.fenced.got(number) {
+					if err := a.guests[i].socket.Send(probe.Tagged(probe.Ethernet(probe.Broadcast(), markMAC(i), 0x88b5, marked(number)), markVLAN+1)); err != nil {
+						return err
+					}
+				}
+			}
+			for i := range a.bed.Hosts() {
+				if !a.fenced.got(number + uint64(1+i)) {
+					return fmt.Errorf("not of %s", a.bed.Hosts()[i].Name)
+				}
+			}
+			return nil
+		})
+		number += uint64(len(a.bed.Hosts()))
 	}
-	return reached
+}
+
+// soon is await for what takes less than a millisecond.
+func (a *agreement) soon(ctx context.Context, what string, so func() error) {
+	a.t.Helper()
+	ticker := time.NewTicker(200 * time.Microsecond)
+	defer ticker.Stop()
+	for range 20 {
+		if so() == nil {
+			return
+		}
+		<-ticker.C
+	}
+	a.await(ctx, what, so)
 }
 
 // marks sends a mark to all other guests, and waits until it is there.
 func (a *agreement) marks(ctx context.Context, from int, number uint64) {
 	a.t.Helper()
 	mark := probe.Tagged(probe.Ethernet(probe.Broadcast(), markMAC(from), 0x88b5, marked(number)), markVLAN)
-	a.await(ctx, "a mark is everywhere", func() error {
+	a.soon(ctx, "a mark is everywhere", func() error {
 		if err := a.guests[from].socket.Send(mark); err != nil {
 			return err
 		}
@@ -309,8 +504,11 @@ func frameOf(p trace.Packet, port uint16, mark []byte) []byte {
 	switch {
 	case p.Type == trace.ARP:
 		return append(probe.ARP(uint16(trace.ARP), p.ARPOp, hardware(p.ARPSHA), p.Src, make(net.HardwareAddr, 6), p.Dst, hardware(p.EthDst)), mark...)
-	case p.Proto == trace.TCP: // SYN
+	case p.Proto == trace.TCP: // SYN, and what answers it
 		b = append([]byte{12: 5 << 4, 13: 2, 14: 0xff, 19: 0}, mark...)
+		if p.Answer {
+			b[11], b[13] = 1, 0x12
+		}
 		binary.BigEndian.PutUint16(b, port)
 		binary.BigEndian.PutUint16(b[2:], p.DstPort)
 	case p.Proto == trace.UDP:
@@ -323,194 +521,6 @@ func frameOf(p trace.Packet, port uint16, mark []byte) []byte {
 		binary.BigEndian.PutUint16(b[4:], port)
 	}
 	return probe.IP(hardware(p.EthSrc), hardware(p.EthDst), p.Src, p.Dst, byte(p.Proto), p.TTL, b) //nolint:gosec // 8 bits
-}
-
-// draw draws a topology.
-func (a *agreement) draw(r *rapid.T) *drawn {
-	d := &drawn{}
-	for n := 1; n <= 3; n++ {
-		id := fmt.Sprintf("n%d", n)
-		d.networks = append(d.networks, &api.Network{Id: id, Key: uint32(n)}) //nolint:gosec // small
-		d.subnets = append(d.subnets, &api.Subnet{Id: id + "-4", Network: id, Cidr: fmt.Sprintf("10.0.%d.0/24", n)}, &api.Subnet{Id: id + "-6", Network: id, Cidr: fmt.Sprintf("fd00:%d::/64", n)})
-	}
-	for i := range 3 {
-		group := &api.SecurityGroup{Id: fmt.Sprintf("sg%d", i)}
-		for n := range rapid.IntRange(1, 5).Draw(r, "rules") {
-			group.Rules = append(group.Rules, drawRule(r, n))
-		}
-		for _, direction := range []api.SecurityRule_Direction{api.SecurityRule_INGRESS, api.SecurityRule_EGRESS} {
-			for _, family := range []api.SecurityRule_Family{api.SecurityRule_IPV4, api.SecurityRule_IPV6} {
-				if rapid.IntRange(0, 2).Draw(r, "open") > 0 { // most packets should come further than to the first fence
-					group.Rules = append(group.Rules, &api.SecurityRule{Id: fmt.Sprintf("open-%d-%d", direction, family), Direction: direction, Family: family})
-				}
-			}
-		}
-		set := &api.AddressSet{Id: fmt.Sprintf("set%d", i)}
-		for range rapid.IntRange(0, 3).Draw(r, "members") {
-			n, guest := rapid.IntRange(1, 3).Draw(r, "n"), rapid.IntRange(0, agreeGuests-1).Draw(r, "guest")
-			set.Addresses = append(set.Addresses, v4(n, 10+guest), v6(n, 10+guest))
-		}
-		slices.Sort(set.Addresses)
-		set.Addresses = slices.Compact(set.Addresses)
-		d.groups, d.sets = append(d.groups, group), append(d.sets, set)
-	}
-	for i := range rapid.IntRange(1, 2).Draw(r, "routers") {
-		d.routers = append(d.routers, drawRouter(r, i))
-	}
-	for i, g := range a.guests {
-		n := rapid.IntRange(1, 3).Draw(r, "network")
-		p := &api.Port{Id: g.IfaceID, Key: uint32(10 + i), Network: fmt.Sprintf("n%d", n), Mac: g.MAC.String(), Host: g.Host().Name, BindingEpoch: 1, //nolint:gosec // small
-			PortSecurity: rapid.IntRange(0, 4).Draw(r, "secure") > 0, FixedIps: []*api.FixedIP{{Subnet: fmt.Sprintf("n%d-4", n), Address: v4(n, 10+i)}, {Subnet: fmt.Sprintf("n%d-6", n), Address: v6(n, 10+i)}}}
-		for s := range 3 {
-			if rapid.IntRange(0, 2).Draw(r, "in group") > 0 {
-				p.SecurityGroups = append(p.SecurityGroups, fmt.Sprintf("sg%d", s))
-			}
-		}
-		if rapid.IntRange(0, 3).Draw(r, "pair") == 0 {
-			p.AllowedPairs = []*api.AddressPair{{Prefix: fmt.Sprintf("10.0.%d.200/29", n)}}
-		}
-		d.ports = append(d.ports, p)
-	}
-	for range 15 {
-		d.sent = append(d.sent, a.drawPacket(r, d))
-	}
-	return d
-}
-
-func v4(n, i int) string { return fmt.Sprintf("10.0.%d.%d", n, i) }
-func v6(n, i int) string { return fmt.Sprintf("fd00:%d::%x", n, i) }
-
-func drawRule(r *rapid.T, n int) *api.SecurityRule {
-	rule := &api.SecurityRule{Id: fmt.Sprintf("r%d", n), Direction: api.SecurityRule_Direction(rapid.IntRange(0, 1).Draw(r, "direction")), //nolint:gosec // small
-		Family: api.SecurityRule_Family(rapid.IntRange(0, 1).Draw(r, "family"))} //nolint:gosec // small
-	icmp := trace.ICMP
-	if rule.Family == api.SecurityRule_IPV6 {
-		icmp = trace.ICMPv6
-	}
-	switch proto := rapid.SampledFrom([]int{-1, -1, icmp, trace.TCP, trace.UDP}).Draw(r, "protocol"); proto {
-	case trace.TCP, trace.UDP:
-		rule.ProtocolPlusOne = uint32(proto + 1) //nolint:gosec // small
-		rule.PortMin = uint32(rapid.IntRange(1, 100).Draw(r, "from"))
-		rule.PortMax = uint32(rapid.IntRange(int(rule.PortMin), 200).Draw(r, "to"))
-	case icmp:
-		rule.ProtocolPlusOne = uint32(proto + 1) //nolint:gosec // small
-	}
-	switch rapid.IntRange(0, 4).Draw(r, "remote") {
-	case 0:
-		if rule.RemotePrefix = v4(rapid.IntRange(1, 3).Draw(r, "n"), 0) + "/24"; rule.Family == api.SecurityRule_IPV6 {
-			rule.RemotePrefix = v6(rapid.IntRange(1, 3).Draw(r, "n"), 0) + "/64"
-		}
-	case 1:
-		rule.RemoteSet = fmt.Sprintf("set%d", rapid.IntRange(0, 2).Draw(r, "set"))
-	}
-	return rule
-}
-
-func routerMAC(i, n int) state.MAC { return 0xfa163e0d0000 | state.MAC(i<<8|n) } //nolint:gosec // small
-
-func drawRouter(r *rapid.T, i int) *api.Router {
-	router := &api.Router{Id: fmt.Sprintf("r%d", i), Key: uint32(70 + i)} //nolint:gosec // small
-	for n := 1; n <= 3; n++ {
-		if rapid.IntRange(0, 3).Draw(r, "joins") > 0 {
-			router.Interfaces = append(router.Interfaces, &api.RouterInterface{Network: fmt.Sprintf("n%d", n), Mac: routerMAC(i, n).String(),
-				Addresses: []string{v4(n, 240+i) + "/24", v6(n, 240+i) + "/64"}})
-		}
-	}
-	if rapid.Bool().Draw(r, "route") {
-		route := &api.StaticRoute{Destination: rapid.SampledFrom([]string{"192.0.2.0/24", "10.0.3.0/24", "0.0.0.0/0", "10.0.1.10/32"}).Draw(r, "destination")}
-		if rapid.IntRange(0, 3).Draw(r, "blackhole") > 0 {
-			route.NextHops = []string{v4(rapid.IntRange(1, 3).Draw(r, "n"), rapid.SampledFrom([]int{10, 11, 12, 240, 241}).Draw(r, "hop"))}
-		}
-		router.Routes = append(router.Routes, route)
-	}
-	return router
-}
-
-// drawPacket draws a packet from a guest that means something to the topology, most of the time.
-func (a *agreement) drawPacket(r *rapid.T, d *drawn) sent {
-	from, to := rapid.IntRange(0, agreeGuests-1).Draw(r, "from"), rapid.IntRange(0, agreeGuests-1).Draw(r, "to")
-	family := rapid.IntRange(0, 1).Draw(r, "family")
-	mac := func(i int) state.MAC { return state.MACOf(a.guests[i].MAC) }
-	address := func(i int) netip.Addr { return netip.MustParseAddr(d.ports[i].FixedIps[family].Address) }
-	p := trace.Packet{EthSrc: mac(from), EthDst: mac(to), Type: trace.IPv4, Src: address(from), Dst: address(to), TTL: 64, SrcPort: 2000}
-	if family == 1 {
-		p.Type = trace.IPv6
-	}
-	switch rapid.IntRange(0, 2).Draw(r, "protocol") {
-	case 0:
-		p.SrcPort, p.Proto, p.ICMPType = 0, trace.ICMP, 8
-		if family == 1 {
-			p.Proto, p.ICMPType = trace.ICMPv6, 128
-		}
-	case 1:
-		p.Proto = trace.TCP
-	default:
-		p.Proto = trace.UDP
-	}
-	if p.SrcPort != 0 {
-		p.DstPort = uint16(rapid.IntRange(1, 210).Draw(r, "port")) //nolint:gosec // small
-	}
-	if d.ports[from].Network != d.ports[to].Network || rapid.IntRange(0, 5).Draw(r, "routed") == 0 {
-		drawRouted(r, d, from, &p)
-	}
-	drawOdd(r, mac(from), mac(to), address(from), address(to), &p)
-	return sent{from, p}
-}
-
-// drawRouted sends a packet to a router that is in the sender's network, if there is one.
-func drawRouted(r *rapid.T, d *drawn, from int, p *trace.Packet) {
-	for _, i := range rapid.Permutation([]int{0, 1}).Draw(r, "which router") {
-		if i >= len(d.routers) {
-			continue
-		}
-		for _, in := range d.routers[i].Interfaces {
-			if in.Network != d.ports[from].Network {
-				continue
-			}
-			m, err := state.ParseMAC(in.Mac)
-			if err != nil {
-				r.Fatal(err)
-			}
-			p.EthDst = m
-			switch rapid.IntRange(0, 11).Draw(r, "how") {
-			case 0:
-				p.TTL = 1
-			case 1:
-				if p.Type == trace.IPv4 {
-					p.Dst = netip.MustParseAddr("192.0.2.9")
-				}
-			case 2:
-				for _, own := range in.Addresses {
-					if own := netip.MustParsePrefix(own).Addr(); own.Is4() == (p.Type == trace.IPv4) {
-						p.Dst = own
-					}
-				}
-			}
-			return
-		}
-	}
-}
-
-// drawOdd makes a packet of another kind, now and then.
-func drawOdd(r *rapid.T, from, to state.MAC, own, other netip.Addr, p *trace.Packet) {
-	switch rapid.IntRange(0, 15).Draw(r, "odd") {
-	case 0:
-		p.EthSrc = to
-	case 1:
-		p.Src = other
-	case 2:
-		p.EthDst = 0xffffffffffff
-	case 3:
-		p.EthDst = 0xfa163effffff
-	case 4:
-		if own.Is4() {
-			*p = trace.Packet{EthSrc: from, EthDst: 0xffffffffffff, Type: trace.ARP, ARPOp: 1, ARPSHA: from, Src: own, Dst: other}
-		}
-	case 5:
-		if own.Is4() {
-			*p = trace.Packet{EthSrc: from, EthDst: to, Type: trace.ARP, ARPOp: 2, ARPSHA: from, Src: other, Dst: own}
-		}
-	}
 }
 
 var _ trace.Switch = asked{}

@@ -2,6 +2,8 @@ package trace
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/headwater-cloud/headwater/agents/state"
 )
@@ -16,6 +18,10 @@ func (w *walk) fence(port *state.Port, egress bool) bool {
 		return true
 	}
 	if w.p.Type != IPv4 && w.p.Type != IPv6 {
+		return true
+	}
+	if w.p.Answer && w.remembers(port) {
+		w.step(strings.TrimSuffix(point, "rules")+"state", port.Ref(), Fields{"ct_state"}, "an answer to what was let by")
 		return true
 	}
 	for _, id := range port.SecurityGroups {
@@ -35,6 +41,14 @@ func (w *walk) fence(port *state.Port, egress bool) bool {
 	w.step(point, port.Ref(), nil, "no rule of its %d groups allows it", len(port.SecurityGroups))
 	w.drop(reason)
 	return false
+}
+
+// remembers says whether the connections of a port are kept: whether one of its groups is stateful.
+func (w *walk) remembers(port *state.Port) bool {
+	return slices.ContainsFunc(port.SecurityGroups, func(id string) bool {
+		group := state.Find[*state.SecurityGroup](w.v, id)
+		return group != nil && !group.Stateless
+	})
 }
 
 // exempt is what groups do not decide: DHCP between a client and its server, neighbour discovery, and reports of multicast listeners.

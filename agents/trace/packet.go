@@ -47,6 +47,8 @@ type Packet struct {
 
 	// Established says that the connection was let by before, in this direction.
 	Established bool
+	// Answer says that it belongs to a connection that the other end began, or is an error about one. It is the simulation's: switches are not told.
+	Answer bool
 }
 
 // Text is the packet in the words of ovs-fields(7), for ofproto/trace.
