@@ -108,7 +108,7 @@ func TestOperator(t *testing.T) {
 	if out := must("trace", "p1", "10.0.0.11", "--proto", "tcp", "--dst-port", "22"); !strings.Contains(out, "dropped own-packet") || !strings.Contains(out, "all agree") {
 		t.Errorf("trace to the port itself: %s", out)
 	}
-	if out := must("metrics"); !strings.Contains(out, "headwater_agent_applied_revision 1") {
+	if out := must("metrics"); !strings.Contains(out, "headwater_agent_applied_revision 1") || !strings.Contains(out, "process_resident_memory_bytes") {
 		t.Errorf("metrics: %s", out)
 	}
 	if out := must("debug", "--profile", "goroutine"); !strings.Contains(out, "switcher") {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +34,7 @@ type runFlags struct {
 	tunnelAddress  string
 	gossip         gossipFlags
 	metadataSecret string
+	metrics        string
 	logLevel       string
 }
 
@@ -81,6 +83,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
 	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
 	f.gossip.add(flags)
+	flags.StringVar(&f.metrics, "metrics", "", "ADDRESS:PORT that serves /metrics, and nothing else, to Prometheus; headwater-agent metrics shows them anyway")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -118,15 +121,18 @@ func runAgent(ctx context.Context, cfg agent.Config, f runFlags, stderr io.Write
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})).With("host", cfg.Host)
 	log.InfoContext(ctx, "agent starts", "version", run.Version(), "bridge", cfg.Bridge, "ovsdb", cfg.OVSDB)
-	parts := agent.Parts{Log: log, Metrics: prometheus.NewRegistry(), Stderr: stderr}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	parts := agent.Parts{Log: log, Metrics: registry, Stderr: stderr}
+	metrics := func(ctx context.Context) error { return run.ServeMetrics(ctx, f.metrics, registry) }
 	if f.state != "" {
 		a, err := agent.New(cfg, parts)
 		if err != nil {
 			return err
 		}
-		return together(ctx, a.Run, func(ctx context.Context) error { return follow(ctx, a, f.state, log) })
+		return together(ctx, a.Run, metrics, func(ctx context.Context) error { return follow(ctx, a, f.state, log) })
 	}
-	return runWithServers(ctx, cfg, f, parts)
+	return together(ctx, metrics, func(ctx context.Context) error { return runWithServers(ctx, cfg, f, parts) })
 }
 
 // together runs parts until one ends with an error, or ctx ends.

@@ -8,14 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -158,33 +155,7 @@ func runRelay(ctx context.Context, cfg relayConfig, log *slog.Logger) error {
 	log.InfoContext(ctx, "relay started", "site", who.Site, "host", who.Name, "address", listener.Addr().String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
-	g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, metrics) })
+	g.Go(func() error { return run.ServeMetrics(ctx, cfg.Metrics.Listen, metrics) })
 	g.Go(func() error { return serveControl(ctx, cfg.controlSocket(), server) })
-	return g.Wait()
-}
-
-// serveMetrics serves /metrics alone at an address, if there is one, until ctx ends.
-func serveMetrics(ctx context.Context, address string, metrics *prometheus.Registry) error {
-	if address == "" {
-		return nil
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen for metrics: %w", err)
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		return server.Close()
-	})
-	g.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve metrics: %w", err)
-		}
-		return nil
-	})
 	return g.Wait()
 }
