@@ -121,13 +121,17 @@ type connection struct {
 	in   *bufio.Reader
 }
 
+func newConnection(c net.Conn, from *hosts.Node) *connection {
+	return &connection{c, from, bufio.NewReader(c)}
+}
+
 func (f *fleet) hold(ctx context.Context, from *hosts.Node, to netip.AddrPort) *connection {
 	f.t.Helper()
 	c, err := from.Dial(ctx, "tcp", to.String())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	held := &connection{c, from, bufio.NewReader(c)}
+	held := newConnection(c, from)
 	f.t.Cleanup(held.end)
 	if err := held.say(ctx, 60*time.Second); err != nil {
 		f.t.Fatal(err)

@@ -53,6 +53,7 @@ type Agent struct {
 	switcher *switcher
 	apps     *apps.Apps
 	seclog   *seclog.Logger
+	limits   *limits
 	liveness *liveness // nil: no pool
 	wake     chan struct{}
 	report   chan struct{}
@@ -100,8 +101,9 @@ func New(cfg Config, with Parts) (*Agent, error) {
 	if a.liveness, err = newLiveness(a); err != nil {
 		return nil, err
 	}
+	a.limits = newLimits(cfg, a.core, a.report)
 	a.switcher = &switcher{cfg: cfg, log: with.Log, core: a.core, packetIn: a.packetIn, ports: a.portTold, metrics: a.metrics, wake: make(chan struct{}, 1),
-		audit: make(chan chan<- answer), again: make(chan chan<- error), carried: a.carried}
+		audit: make(chan chan<- answer), again: make(chan chan<- error), carried: a.carried, connected: a.limits.again}
 	return a, nil
 }
 
@@ -244,6 +246,7 @@ func (a *Agent) run(ctx context.Context) error {
 		g.Go(func() error { return a.tell(ctx) })
 		g.Go(func() error { return a.answerRequests(ctx) })
 		g.Go(func() error { return a.count(ctx) })
+		g.Go(func() error { return a.limits.Run(ctx) })
 		if a.liveness != nil {
 			g.Go(func() error { return a.liveness.Run(ctx) })
 			g.Go(func() error { return a.liveness.Watch(ctx) })
@@ -306,6 +309,7 @@ func (a *Agent) think(ctx context.Context) error {
 				a.writer.wiring.Store(true)
 			}
 			poke(a.writer.wake)
+			poke(a.limits.wake)
 			poke(a.report)
 			a.mu.Lock()
 			a.told.Broadcast()

@@ -25,6 +25,9 @@ const (
 	alarmAnnounce  = "not-announced"
 	alarmKeys      = "gossip-keys"
 	alarmMet       = "members-not-kept"
+
+	alarmConnections = "connections-full"
+	alarmUnbounded   = "connections-unbounded"
 )
 
 type alarmKey struct{ code, object string }

@@ -52,6 +52,10 @@ type Config struct {
 	// LogRate is how many of them a second there may be of each set of security groups that local ports have, of what is accepted and as many of what is dropped, and
 	// LogBurst how many at once; LogRate 0: there are no logs.
 	LogRate, LogBurst uint32
+	// PortConnections is how many connections each port may have in the host's connection tracker; 0: no limit. It bounds what one guest takes of what all share.
+	PortConnections uint32
+	// RouterConnections is the same for what each router translates on this host: its guests' connections to the outside, and those to their floating IPs.
+	RouterConnections uint32
 	// AuditInterval is how often all of the switch is compared with what it should be, beside being told of each change; 0: never.
 	AuditInterval time.Duration
 	// Metadata is the site's metadata service; without an upstream guests get no metadata.
@@ -70,7 +74,8 @@ func Default() Config {
 	return Config{
 		Bridge: "br-int", DatapathType: "system", OVSDB: "unix:/var/run/openvswitch/db.sock",
 		RunDir: "/run/headwater-agent", StateDir: "/var/lib/headwater-agent",
-		PuntRate: 100, OpRate: 100, NameRate: 500, SecurityLog: seclog.Default(), LogRate: 100, LogBurst: 25, AuditInterval: time.Hour,
+		PuntRate: 100, OpRate: 100, NameRate: 500, SecurityLog: seclog.Default(), LogRate: 100, LogBurst: 25,
+		PortConnections: 65_536, RouterConnections: 262_144, AuditInterval: time.Hour,
 	}
 }
 

@@ -69,10 +69,13 @@ type core struct {
 	untold    map[string]struct{}     // ports of which the reporter may have to be told
 	compiling time.Duration           // in all
 	steps     uint64
-	drops     map[string]uint64      // packets by reason
-	learned   map[state.Ref]struct{} // neighbours found here: not part of what snapshots say
-	unsaid    []state.Change         // taken in, not carried out
-	saying    []state.Change         // handed to the switch
+	drops     map[string]uint64 // packets by reason
+	// Of zones that have a bound, when they were last counted: connections, and zones that may have no more.
+	connections uint64
+	full        int
+	learned     map[state.Ref]struct{} // neighbours found here: not part of what snapshots say
+	unsaid      []state.Change         // taken in, not carried out
+	saying      []state.Change         // handed to the switch
 }
 
 // generation says with which generation of the program a revision is carried out.

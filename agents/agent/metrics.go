@@ -63,6 +63,8 @@ func newMetrics(reg prometheus.Registerer, c *core) *metrics {
 		}),
 		gauge("headwater_agent_alarms", "Alarms that stand.", func(c *core) float64 { return float64(len(c.alarms.standing)) }),
 		counter("headwater_agent_foreign_changes_total", "Changes of the bridge by somebody else that were mended.", func(c *core) float64 { return float64(c.foreign) }),
+		gauge("headwater_agent_connections", "Connections in zones that have a bound.", func(c *core) float64 { return float64(c.connections) }),
+		gauge("headwater_agent_full_zones", "Zones that have as many connections as they may have.", func(c *core) float64 { return float64(c.full) }),
 		gauge("headwater_agent_zones", "Connection tracking zones in use.", func(c *core) float64 { return float64(len(c.zones.used)) }),
 	)
 	return m

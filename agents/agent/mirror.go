@@ -14,6 +14,7 @@ type mirror struct {
 	bridge     string
 	id         ovsdb.UUID // of the bridge; "": it is not there
 	ids        map[string]string
+	datapath   string                    // its datapath_type
 	onBridge   map[ovsdb.UUID]struct{}   // ports of the bridge
 	ports      map[ovsdb.UUID]portRow    // of all bridges
 	portOf     map[ovsdb.UUID]ovsdb.UUID // by interface
@@ -92,7 +93,7 @@ func (m *mirror) updateBridge(c ovsdb.Change, t *touched) {
 	row := ovsdb.As[bridgeName](c.New)
 	if c.New == nil && c.ID == m.id || c.New != nil && row.Name == m.bridge {
 		other := row.ID != m.id
-		m.id = row.ID
+		m.id, m.datapath = row.ID, row.DatapathType
 		if other || c.Touches("ports") {
 			m.updatePorts(ovsdb.As[bridgePorts](c.New).Ports, t)
 		}

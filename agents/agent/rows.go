@@ -20,8 +20,9 @@ type (
 	}
 	// Parts of a bridge, for who reads no more.
 	bridgeName struct {
-		ID   ovsdb.UUID `ovsdb:"_uuid"`
-		Name string     `ovsdb:"name"`
+		ID           ovsdb.UUID `ovsdb:"_uuid"`
+		Name         string     `ovsdb:"name"`
+		DatapathType string     `ovsdb:"datapath_type"`
 	}
 	bridgePorts struct {
 		Ports []ovsdb.UUID `ovsdb:"ports"`

@@ -31,6 +31,8 @@ type switcher struct {
 	audit    chan chan<- answer // who wants the switch read now
 	again    chan chan<- error  // who wants all flows sent again
 	carried  func()             // a generation was carried out
+	// connected is called when there is a connection to the switch, which may have been started anew.
+	connected func()
 
 	mu   sync.Mutex // guards the field below
 	conn *openflow.Conn
@@ -132,6 +134,7 @@ func (n *session) serve(ctx context.Context) error {
 	n.switcher.mu.Unlock()
 	n.metrics.connected.Set(1)
 	n.core.alarm(false, alarmSwitch, n.cfg.Bridge, "")
+	n.connected()
 	var tick <-chan time.Time
 	if n.cfg.AuditInterval > 0 {
 		ticker := time.NewTicker(n.cfg.AuditInterval)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -46,10 +45,16 @@ func (c Config) command(ctx context.Context, method string, args ...string) (str
 		if answer.Error != nil {
 			text = strings.TrimSpace(*answer.Error)
 		}
-		return "", errors.New(text)
+		return "", commandError(text)
 	}
 	return *answer.Result, nil
 }
+
+// commandError is what ovs-vswitchd said that it did not do.
+type commandError string
+
+// Error is its words.
+func (e commandError) Error() string { return string(e) }
 
 // switchSocket is the socket of ovs-vswitchd's commands. Its name has the number of the process in it, unless somebody chose another.
 func (c Config) switchSocket() (string, error) {

@@ -2,12 +2,14 @@ package flows
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
@@ -35,19 +37,23 @@ func (p *punted) take(_ uint32, m openflow.Message) {
 	p.count[fmt.Sprintf("%s of %d", Op(in.UserData[0]), source)]++
 }
 
-// arrived is how many came. What was sent before is there: ovs-vswitchd says so behind them.
-func (p *punted) arrived(l *lab) map[string]int {
+// arrived is how many came, once there are as many as wanted, or do not come.
+func (p *punted) arrived(l *lab, want int) map[string]int {
 	l.t.Helper()
-	if _, err := l.conn.Call(l.t.Context(), &openflow.BarrierRequest{}); err != nil {
-		l.t.Fatal(err)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, err := l.conn.Call(l.t.Context(), &openflow.BarrierRequest{}); err != nil {
+			l.t.Fatal(err)
+		}
+		p.mu.Lock()
+		out, all := maps.Clone(p.count), 0
+		p.mu.Unlock()
+		for _, n := range out {
+			all += n
+		}
+		if all >= want || time.Now().After(deadline) {
+			return out
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := map[string]int{}
-	for k, n := range p.count {
-		out[k] = n
-	}
-	return out
 }
 
 // receive has a packet come in by a port's device. It is a datapath's flow.
@@ -103,7 +109,7 @@ func TestFloodCostsItsSenderOnly(t *testing.T) {
 			l.receive(2, toRouter(2)[kind], 1400)
 		}
 	}
-	have := got.arrived(l)
+	have := got.arrived(l, rate+names+5*others)
 	spent := 0
 	for kind := range toRouter(1) {
 		if first := have[kind+" of 1"]; kind != "dns" {

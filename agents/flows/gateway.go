@@ -44,8 +44,8 @@ func compileGateway(x *emitter, id string) {
 		e.translate(x)
 	}
 	for _, zone := range []uint16{e.zone, e.shared, floating} {
-		if zone != 0 { // what no connection is known of and none begins with still has its guest's address, which nobody outside is to see
-			x.flow(Reason("untranslated"), TRouterOut, PTop, tracked(e.out(), ctInvalid, 0).Num(openflow.CTZone, uint64(zone)))
+		if zone != 0 {
+			e.contain(x, zone)
 		}
 	}
 	e.policy(x)
@@ -62,6 +62,43 @@ func compileGateway(x *emitter, id string) {
 	if e.acts {
 		e.act(x)
 	}
+}
+
+// contain keeps what has not been translated from going out with its guest's address, which nobody outside is to see: what no connection is known of and none
+// begins with; and what would begin one where there is no room for it, in the zone or among the ports of the address. The datapath in user space passes
+// that on as it is; the kernel's drops it.
+func (e *exit) contain(x *emitter, zone uint16) {
+	in := func(state uint64) openflow.Match {
+		return tracked(e.out(), state, 0).Num(openflow.CTZone, uint64(zone))
+	}
+	x.flow(Reason("untranslated"), TRouterOut, PTop, in(ctInvalid))
+	for _, p := range e.inside() {
+		x.flow(Reason("untranslated"), TRouterOut, PTop, source(in(ctNew), p))
+		if zone == e.zone && e.shared != 0 {
+			x.flow(Reason("untranslated"), TNatShared, PTop, source(in(ctNew), p))
+		}
+	}
+	if zone == e.shared {
+		x.flow(Reason("untranslated"), TRouterOut, PTop, source(in(ctNew), netip.PrefixFrom(between(0), 16)))
+	}
+}
+
+// inside are the addresses of IPv4 that come to the router from its own side.
+func (e *exit) inside() (out []netip.Prefix) {
+	add := func(p netip.Prefix) {
+		if p = p.Masked(); p.Addr().Is4() && p.Bits() > 0 && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	for _, i := range e.router.Interfaces {
+		for _, p := range i.Addresses {
+			add(p)
+		}
+	}
+	for _, r := range e.router.Routes {
+		add(r.Destination)
+	}
+	return out
 }
 
 func (e *exit) in() openflow.Match {

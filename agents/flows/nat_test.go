@@ -1,11 +1,18 @@
 package flows
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/headwater-cloud/headwater/agents/openflow"
 	"github.com/headwater-cloud/headwater/agents/state"
 )
 
@@ -171,6 +178,88 @@ func TestHostsOwnAddress(t *testing.T) {
 	l.same()
 	l.expect("the router's own", outward(1, "icmp"), natted(mac, through(201, "src=203.0.113.61")))
 	l.expect("back to that, of no connection", back, known(201)+"drop")
+}
+
+// datagram is a frame with an empty datagram of UDP from a port to port 80, in hexadecimal digits. The connection tracker looks at the checksum of its header.
+func datagram(src, dst state.MAC, from, to string, port uint16) string {
+	a, b := netip.MustParseAddr(from).As4(), netip.MustParseAddr(to).As4()
+	ip := slices.Concat([]byte{0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, protoUDP, 0, 0}, a[:], b[:])
+	var sum uint32
+	for i := 0; i < len(ip); i += 2 {
+		sum += uint32(ip[i])<<8 | uint32(ip[i+1])
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum>>16+sum)) //nolint:gosec // one's complement
+	return fmt.Sprintf("%012x%012x0800%x%04x005000080000", uint64(dst), uint64(src), ip, port)
+}
+
+// Where the connection tracker has no room for one more connection, the datapath in user space lets its packets by as they are. None leaves with a guest's
+// address, whichever zone is full; those that have a connection go on.
+func TestNothingLeavesUntranslatedWhenFull(t *testing.T) {
+	t.Parallel()
+	all := &state.SnatAddress{ID: "s1", Network: "ext", Host: labHost, Owner: labHost, Address: netip.MustParseAddr("203.0.113.61"), MAC: labMAC(0x261), Ports: 1 << 16}
+	for name, full := range map[string]struct {
+		zone   int
+		mode   state.SnatMode
+		object state.Object
+	}{
+		"of the router":               {201, state.SnatGateway, nil},
+		"of floating IPs":             {202, state.SnatGateway, nil},
+		"of the router, before a net": {201, state.SnatHost, all},
+		"of the external network":     {203, state.SnatHost, all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.routed(func(r *state.Router) { r.Gateway.Snat, r.Gateway.Hosts = full.mode, []string{labHost} })
+			l.set(&state.Zone{ID: state.NetworkZone("ext"), Snat: 203})
+			if full.object != nil {
+				l.set(full.object)
+			}
+			if full.zone == 202 {
+				l.floating()
+			}
+			l.plug(1, "n1", "10.0.1.11", nil)
+			l.same()
+			capture := filepath.Join(l.ovs.Dir, "up0.pcap")
+			l.ovs.Vsctl("set", "Interface", "up0", "options:tx_pcap="+capture)
+			l.command("dpctl/ct-set-limits", "dummy@ovs-dummy", fmt.Sprintf("zone=%d,limit=1", full.zone))
+			for _, port := range []uint16{0x1111, 0x2222, 0x3333, 0x1111} {
+				l.command("netdev-dummy/receive", "p1", datagram(labMAC(1), labMAC(0x101), "10.0.1.11", "192.0.2.80", port))
+			}
+			untranslated := func() (n int) {
+				l.command("revalidator/wait")
+				if err := l.conn.EachFlow(t.Context(), openflow.EveryFlow(), func(f *openflow.FlowView) error {
+					if l.compiler.Reason(Cookie(f.Cookie).WithEpoch(0)) == "untranslated" {
+						n += int(f.Packets) //nolint:gosec // few
+					}
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			var raw []byte
+			for deadline := time.Now().Add(20 * time.Second); ; {
+				kept := untranslated()
+				var err error
+				if raw, err = os.ReadFile(capture); err != nil {
+					t.Fatal(err)
+				}
+				left := bytes.Count(raw, []byte{192, 0, 2, 80})
+				if kept == 2 && left == 2 {
+					break
+				}
+				if kept+left > 4 || time.Now().After(deadline) {
+					t.Fatalf("%d packets left and %d are counted as untranslated, want two each", left, kept)
+				}
+			}
+			for _, a := range [][]byte{{10, 0, 1, 11}, {198, 18, 0, 201}} {
+				if bytes.Contains(raw, a) {
+					t.Errorf("a packet left from %v", a)
+				}
+			}
+		})
+	}
 }
 
 func TestBlocksOfPorts(t *testing.T) {

@@ -80,6 +80,8 @@ func runCommand(stderr io.Writer) *cobra.Command {
 	flags.IntVar(&cfg.SecurityLog.Keep, "sg-log-keep", cfg.SecurityLog.Keep, "how many files that were moved away are kept")
 	flags.Uint32Var(&cfg.LogRate, "sg-log-rate", cfg.LogRate, "records in a second, of each set of security groups of ports, of what is accepted and of what is dropped; 0: no logs")
 	flags.Uint32Var(&cfg.LogBurst, "sg-log-burst", cfg.LogBurst, "as many of them at once")
+	flags.Uint32Var(&cfg.PortConnections, "port-connections", cfg.PortConnections, "connections that each port may have in the host's connection tracker; 0: no limit")
+	flags.Uint32Var(&cfg.RouterConnections, "router-connections", cfg.RouterConnections, "connections that each router may translate on this host, and as many to floating IPs; 0: no limit")
 	flags.DurationVar(&cfg.AuditInterval, "audit-interval", cfg.AuditInterval, "how often all of the switch is compared with what it should be; 0: never")
 	flags.BoolVar(&cfg.RestoreWait, "restore-wait", false, "have a restarting ovs-vswitchd wait for the agent (see the README for its price)")
 	f.gossip.add(flags)
