@@ -45,14 +45,14 @@ func (m *measurement) answers(ctx context.Context) error {
 const outstanding = 32
 
 func (m *measurement) dhcp(ctx context.Context, socket *probe.Socket, port Port) error {
-	one, lease, err := socket.Offers(ctx, 300, 1)
+	one, lease, err := socket.Offers(ctx, 2000, 1)
 	if err != nil {
 		return err
 	}
 	if lease.Addr != port.IP {
 		return fmt.Errorf("%s was offered %s", port.IP, lease.Addr)
 	}
-	many, _, err := socket.Offers(ctx, 3000, outstanding)
+	many, _, err := socket.Offers(ctx, 20_000, outstanding)
 	if err != nil {
 		return err
 	}
