@@ -37,11 +37,7 @@ func measureDataplane(ctx context.Context, b *bench) error {
 	if err := measureControllers(ctx, b); err != nil {
 		return err
 	}
-	base, err := dataplane.MeasureBase(ctx, dataplane.Full(), b.say)
-	if err != nil {
-		return err
-	}
-	ours, err := dataplane.Measure(ctx, dataplane.NewHeadwater(program), base, dataplane.Full(), b.say)
+	ours, err := dataplane.Measure(ctx, dataplane.NewHeadwater(program), dataplane.Full(), b.say)
 	if err != nil {
 		b.report.dataplane(ours, nil, "")
 		return err
@@ -52,7 +48,7 @@ func measureDataplane(ctx context.Context, b *bench) error {
 		b.report.dataplane(ours, nil, "")
 		return nil
 	}
-	peer, err := dataplane.Measure(ctx, ovn, base, dataplane.Full(), b.say)
+	peer, err := dataplane.Measure(ctx, ovn, dataplane.Full(), b.say)
 	b.report.dataplane(ours, peer, "; the peer is "+ovn.Name())
 	return err
 }

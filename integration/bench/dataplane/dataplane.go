@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -84,21 +85,23 @@ func Full() Sizes {
 
 // Measure puts a contender through everything. The figures of all contenders have the same names and order; a role that
 // a contender has not has none.
-func Measure(ctx context.Context, c Contender, base Base, sizes Sizes, logf func(format string, args ...any)) ([]Figure, error) {
+func Measure(ctx context.Context, c Contender, sizes Sizes, logf func(format string, args ...any)) ([]Figure, error) {
 	var figures []Figure
-	err := onHosts(ctx, c, sizes, logf, func(m *measurement) error {
-		m.base = base
-		err := m.everything(ctx)
-		figures = m.figures
-		return err
+	err := onHosts(ctx, floor{}, "hwfloor", sizes, logf, func(beneath *measurement) error {
+		return onHosts(ctx, c, "hwbench", sizes, logf, func(m *measurement) error {
+			m.floor = beneath
+			err := m.everything(ctx)
+			figures = m.figures
+			return err
+		})
 	})
 	return figures, err
 }
 
 // onHosts has a contender measured on hosts of its own.
-func onHosts(ctx context.Context, c Contender, sizes Sizes, logf func(format string, args ...any), what func(*measurement) error) error {
+func onHosts(ctx context.Context, c Contender, prefix string, sizes Sizes, logf func(format string, args ...any), what func(*measurement) error) error {
 	return hosts.Program(logf, func(t hosts.T) error {
-		m := &measurement{Contender: c, sizes: sizes, logf: logf, bed: hosts.Up(t, hosts.Config{Prefix: "hwbench"})}
+		m := &measurement{Contender: c, sizes: sizes, logf: logf, bed: hosts.Up(t, hosts.Config{Prefix: prefix})}
 		m.first, m.second = m.bed.Host("s1h1"), m.bed.Host("s1h2")
 		defer m.Down()
 		if err := m.up(ctx); err != nil {
@@ -112,7 +115,7 @@ func onHosts(ctx context.Context, c Contender, sizes Sizes, logf func(format str
 type measurement struct {
 	Contender
 	sizes   Sizes
-	base    Base
+	floor   *measurement // of Open vSwitch alone, at the same time
 	logf    func(format string, args ...any)
 	bed     *hosts.Bed
 	figures []Figure
@@ -198,46 +201,63 @@ const firstLimit = time.Minute
 
 // firstPings makes ports one after the other, beside others, and adds the figures.
 func (m *measurement) firstPings(ctx context.Context, n, beside int) error {
-	p, err := m.pings(ctx, n, beside)
+	m.logf("%s: first pings of %d ports beside %d ...", m.Name(), n, beside)
+	devices := m.floor.first.DummyPorts(beside)
+	p, least, err := m.pings(ctx, n)
 	if err != nil {
 		return err
 	}
+	m.floor.first.RemovePorts(devices)
 	where := ", empty host"
 	if beside > 0 {
 		where = fmt.Sprintf(", %d ports beside it", beside)
 	}
+	floor := least.rest.Quantile(.5)
 	how := fmt.Sprintf("%d ports, one after the other: made by the contender's own API and plugged in with ovs-vsctl; the VM pings one at the other host every ms from before that. "+
-		"The contender's own share is what follows after both, without the %.1f ms (p50) that Open vSwitch takes there where all flows stand beforehand", n, ms(m.base[beside]))
+		"The contender's own share is what follows after both, without the %.1f ms (p50) that Open vSwitch takes there where all flows stand beforehand, on hosts where ports are plugged in by turns with these", n, ms(floor))
 	m.add("port made and plugged in until its first ping, p50"+where, "ms", how, ms(p.reached.Quantile(.5)))
 	m.add("the same, p95"+where, "ms", how, ms(p.reached.Quantile(.95)))
 	m.add("of it the API, p50"+where, "ms", how, ms(p.api.Quantile(.5)))
 	m.add("of it ovs-vsctl, p50"+where, "ms", how, ms(p.plug.Quantile(.5)))
-	m.add("of it the contender's own share, p50"+where, "ms", how, ms(p.rest.Quantile(.5)-m.base[beside]))
+	m.add("of it the contender's own share, p50"+where, "ms", how, ms(p.rest.Quantile(.5)-floor))
 	return nil
 }
 
 // pings is how long first pings took, each in all and in its parts.
 type pings struct{ reached, api, plug, rest probe.Times }
 
-// pings makes ports one after the other; a VM pings before its port is there, and until it is answered.
-func (m *measurement) pings(ctx context.Context, n, beside int) (p pings, err error) {
-	m.logf("%s: first pings of %d ports beside %d ...", m.Name(), n, beside)
-	var vms []*hosts.VM
-	var ports []Port
+// pings makes ports one after the other, by turns with Open vSwitch alone: what that takes goes with what else the machine does. A VM pings before its port is there,
+// and until it is answered.
+func (m *measurement) pings(ctx context.Context, n int) (p, least pings, err error) {
+	turns := []*measurement{m, m.floor}
+	times := map[*measurement]*pings{m: &p, m.floor: &least}
+	vms := map[*measurement][]*hosts.VM{}
 	for i := range n {
-		vm := m.unknown(m.first, fmt.Sprintf("v%d", i), numbered(i), firstOFPort+i)
-		vms, ports = append(vms, vm), append(ports, portOf(vm))
-		if err := m.firstPing(ctx, vm, &p); err != nil {
-			return p, err
+		for _, turn := range turns {
+			vm := turn.unknown(turn.first, fmt.Sprintf("v%d", i), numbered(i), firstOFPort+i)
+			vms[turn] = append(vms[turn], vm)
+			if err := turn.firstPing(ctx, vm, times[turn]); err != nil {
+				return p, least, err
+			}
+		}
+		slices.Reverse(turns)
+	}
+	for _, turn := range turns {
+		var ports []Port
+		for _, vm := range vms[turn] {
+			ports = append(ports, portOf(vm))
+		}
+		if err := turn.DelPorts(ctx, ports...); err != nil {
+			return p, least, err
+		}
+		for _, vm := range vms[turn] {
+			vm.Delete()
+		}
+		if err := turn.Sync(ctx); err != nil {
+			return p, least, err
 		}
 	}
-	if err := m.DelPorts(ctx, ports...); err != nil {
-		return p, err
-	}
-	for _, vm := range vms {
-		vm.Delete()
-	}
-	return p, m.Sync(ctx)
+	return p, least, nil
 }
 
 func (m *measurement) firstPing(ctx context.Context, vm *hosts.VM, p *pings) error {

@@ -15,17 +15,13 @@ func TestMeasure(t *testing.T) {
 	t.Parallel()
 	hosts.Need(t)
 	if testing.Short() {
-		t.Skip("three times two hosts: not in short mode")
+		t.Skip("twice four hosts: not in short mode")
 	}
 	sizes := Sizes{First: 2, FirstMany: 2, Bulk: []int{3, 5}, Rules: 2, TCP: time.Second}
-	base, err := MeasureBase(t.Context(), sizes, t.Logf)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, make := range map[string]func(*testing.T) Contender{"headwater": headwater, "ovn": ovn} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			figures, err := Measure(t.Context(), make(t), base, sizes, t.Logf)
+			figures, err := Measure(t.Context(), make(t), sizes, t.Logf)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/headwater-cloud/headwater/integration/hosts"
 )
@@ -51,23 +50,3 @@ func (floor) DelPorts(context.Context, ...Port) error { return nil }
 func (floor) Down() {}
 
 func (floor) Sync(context.Context) error { return nil }
-
-// Base is how long Open vSwitch alone takes, after ovs-vsctl, until a first ping: p50, by the number of ports beside it.
-type Base map[int]time.Duration
-
-// MeasureBase measures what Open vSwitch takes where no dataplane has anything left to do.
-func MeasureBase(ctx context.Context, sizes Sizes, logf func(format string, args ...any)) (Base, error) {
-	base := Base{}
-	err := onHosts(ctx, floor{}, sizes, logf, func(m *measurement) error {
-		for _, round := range []struct{ n, beside int }{{sizes.First, 0}, {sizes.FirstMany, sizes.Bulk[len(sizes.Bulk)-1]}} {
-			m.first.DummyPorts(round.beside)
-			p, err := m.pings(ctx, round.n, round.beside)
-			if err != nil {
-				return err
-			}
-			base[round.beside] = p.rest.Quantile(.5)
-		}
-		return nil
-	})
-	return base, err
-}
