@@ -118,6 +118,8 @@ func (s *traced) agree(ctx context.Context) {
 		{"a security group drops", s.a, []string{"10.1.0.15", "--proto", "tcp", "--dst-port", "22"}, "[dropped in-denied at s1h2]", "in-rules port " + s.e.IfaceID},
 		{"a sender that is not its own", s.a, []string{"10.1.0.12", "--from", "10.1.0.77"}, "[dropped source-ip at s1h1]", "source-ip port " + s.a.IfaceID},
 		{"by a floating IP", s.a, []string{"192.0.2.80", "--proto", "tcp", "--dst-port", "7"}, "[outside network ext at s1h1]", "nat-out floating-ip fa"},
+		{"its own floating IP", s.a, []string{"203.0.113.51"}, "[delivered port " + s.a.IfaceID + " at s1h1]", "nat-in floating-ip fa"},
+		{"too big for where a floating IP leads", s.a, []string{"203.0.113.51", "--length", "1460"}, "[served too-big at s1h1]", "too-big network red"},
 		{"by the gateway on another host", s.d, []string{"192.0.2.80"}, "[outside network ext at s1h3]", "nat-out router r1"},
 	} {
 		r, out := s.traces(ctx, tt.from, append(tt.args, "--wait", "30s")...)

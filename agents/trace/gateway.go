@@ -128,6 +128,9 @@ func (w *walk) redirect(r *state.Router) bool {
 
 // beyond is the next hop on a network that leads outside.
 func (w *walk) beyond(r *state.Router, out *state.Network, next netip.Addr) {
+	if w.p.Dst == next && w.turn(out) {
+		return
+	}
 	for _, n := range state.All[*state.Neighbor](w.v, state.Index{List: state.ListNeighborsOfNetwork, ID: out.ID}) {
 		if n.Address == next && n.Port == "" {
 			w.step("neighbor", n.Ref(), Fields{"ip_dst"}, "%s is at %s", next, n.MAC)
@@ -137,4 +140,28 @@ func (w *walk) beyond(r *state.Router, out *state.Network, next netip.Addr) {
 	}
 	w.step("neighbor", out.Ref(), Fields{"ip_dst"}, "nobody in network %s is known to have %s: the agent asks", out.ID, next)
 	w.served("neighbor")
+}
+
+// turn is a floating IP whose port is at this host: the packet goes out and comes back in, as if from outside.
+func (w *walk) turn(out *state.Network) bool {
+	for _, f := range state.All[*state.FloatingIP](w.v, state.Index{List: state.ListFloatingOfNetwork, ID: out.ID}) {
+		port, r := state.Find[*state.Port](w.v, f.Port), state.Find[*state.Router](w.v, f.Router)
+		if f.Address != w.p.Dst || port == nil || port.Down || port.Host != w.at || r == nil || r.Down || r.Gateway == nil || r.Gateway.Network != out.ID {
+			continue
+		}
+		w.step("neighbor", f.Ref(), Fields{"ip_dst"}, "%s is a floating IP of a port here: the packet comes back in", f.Address)
+		if w.turned {
+			w.drop("no-connection")
+			return true
+		}
+		w.turned, w.net, w.p.EthDst = true, out, f.MAC
+		if w.refused(r) {
+			return true
+		}
+		w.step("nat-in", f.Ref(), Fields{"ip_dst"}, "destination %s becomes %s", w.p.Dst, f.FixedIP)
+		w.p.Dst = f.FixedIP
+		w.forward(r)
+		return true
+	}
+	return false
 }

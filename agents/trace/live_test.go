@@ -186,6 +186,7 @@ func TestFindings(t *testing.T) {
 		{name: "a drop that lifts no copy", simulated: []End{end(Dropped, "h1", "martian")}, checked: []End{end(Dropped, "h1", "martian")}, live: []End{end(Vanished, "h1", "")}},
 		{name: "a neighbour that is found meanwhile", simulated: []End{end(Served, "h1", "neighbor")}, checked: []End{end(Served, "h1", "neighbor")},
 			live: []End{end(Served, "h1", "neighbor"), end(Outside, "h1", "")}},
+		{name: "a neighbour that its host knew", simulated: []End{end(Served, "h1", "neighbor")}, checked: []End{end(Outside, "h1", "")}, live: []End{end(Outside, "h1", "")}},
 		{name: "for many, one gets none", many: true, simulated: []End{delivered, end(Delivered, "h3", "")}, checked: []End{delivered, end(Delivered, "h3", ""), end(Dropped, "h2", "in-denied")},
 			live: []End{delivered}, want: "underlay h3"},
 		{name: "nothing was sent", simulated: []End{delivered}, checked: []End{delivered}, want: "guest h1"},
@@ -204,6 +205,7 @@ func TestFindings(t *testing.T) {
 				}
 				r.Live = []*Way{w}
 			}
+			r.Simulated.found(r.Checked)
 			r.judge("p1")
 			got := ""
 			for _, f := range r.Findings {

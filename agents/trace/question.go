@@ -170,6 +170,7 @@ func (t *tracer) foretell(ctx context.Context) error {
 	t.r.Simulated, t.r.Checked = simulated, checked
 	checked.Many = simulated.Many
 	checked.answers(t.q.Port, simulated)
+	simulated.found(checked)
 	for _, s := range t.r.Simulated.Steps {
 		t.hosts.one(ctx, s.Host) // so that real packets are seen where they should come to, too
 	}

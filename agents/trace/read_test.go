@@ -47,7 +47,7 @@ Datapath actions: 5
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := readTrace(tt.text)
+			got := readTrace(tt.text, 0)
 			if !slices.Equal(got.bridges, []string{"br-ex"}) || field(got.left, "metadata") != tt.network {
 				t.Errorf("it leaves by %q as %s, want by br-ex in network %#x", got.bridges, got.left, tt.network)
 			}

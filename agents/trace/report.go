@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/headwater-cloud/headwater/agents/flows"
 )
 
 // Layer is where a fault is.
@@ -172,6 +174,30 @@ func (r *Result) answers(port string, simulated *Result) {
 	}
 }
 
+// found takes over which next hops outside a host's agent has found by now, and which not: that is no part of the desired state, and who has the state need not know.
+func (r *Result) found(checked *Result) {
+	for i, e := range r.Ends {
+		if slices.Contains(checked.Ends, e) {
+			continue
+		}
+		for _, c := range checked.Ends {
+			if c.Host != e.Host || !(e.asks() && c.Verdict == Outside || e.Verdict == Outside && c.asks()) {
+				continue
+			}
+			text := "the host's agent has found the next hop"
+			if c.asks() {
+				text = "the host's agent does not know the next hop"
+			}
+			r.Ends[i] = c
+			r.Steps = append(r.Steps, Step{Host: e.Host, Point: "neighbor", Fields: Fields{"ip_dst"}, Text: text})
+		}
+	}
+	r.settle()
+}
+
+// asks says whether the agent has to find the next hop, before the packet goes on.
+func (e End) asks() bool { return e.Verdict == Served && e.Reason == flows.OpNeighbor.String() }
+
 type comparison struct {
 	checked *Result
 	way     *Way
@@ -188,11 +214,6 @@ func (c *comparison) accounts(e End) bool {
 			c.used[i], found = true, true
 		}
 	}
-	if e.Verdict == Served && e.Reason == "neighbor" && found {
-		for i := range c.used {
-			c.used[i] = true // the agent has found the neighbour meanwhile, and it went on
-		}
-	}
 	return found || e.Verdict == Dropped && c.checked.Many
 }
 
@@ -201,6 +222,8 @@ func same(e, real End, port string) bool {
 	switch {
 	case e == real:
 		return true
+	case e.Host == real.Host && (e.asks() && real.Verdict == Outside || e.Verdict == Outside && real.asks()):
+		return true // the agent has found the next hop meanwhile, and the packet went on; or has lost it
 	case e.Verdict != Dropped:
 		return false
 	case real.Verdict == Vanished:

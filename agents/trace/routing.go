@@ -21,6 +21,11 @@ func (w *walk) route(r *state.Router) {
 	if !w.away && w.refused(r) {
 		return
 	}
+	w.forward(r)
+}
+
+// forward is the way on by a router's routes.
+func (w *walk) forward(r *state.Router) {
 	hops := lookup(r, w.p.Dst)
 	if len(hops) == 0 {
 		w.step("route", r.Ref(), Fields{"ip_dst"}, "router %s has no route to %s", r.ID, w.p.Dst)

@@ -30,6 +30,7 @@ type walk struct {
 	net *state.Network
 	p   Packet
 
+	turned  bool                             // its destination was a floating IP of the host that it is at
 	routed  int                              // routers passed
 	away    bool                             // another host sent it here, for this one to act as the gateway
 	uplinks func(host, physical string) bool // whether a host has a bridge to a physical network; nil: all have
