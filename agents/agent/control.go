@@ -140,6 +140,7 @@ func (a *Agent) Wait(ctx context.Context, revision uint64) error {
 	for {
 		a.core.mu.Lock()
 		done := a.core.epoch != 0 && a.core.done.revision >= revision
+		at, told := a.core.done.revision, a.core.revision
 		a.core.mu.Unlock()
 		switch {
 		case done:
@@ -147,7 +148,7 @@ func (a *Agent) Wait(ctx context.Context, revision uint64) error {
 		case a.ends:
 			return fault.New(fault.Unavailable, "", "the agent ends")
 		case ctx.Err() != nil:
-			return fault.New(fault.Unavailable, "", "revision %d is not carried out yet", revision)
+			return fault.New(fault.Unavailable, "", "revision %d is not carried out yet: the switch carries out %d, and the agent was told of %d", revision, at, told)
 		}
 		a.told.Wait()
 	}
