@@ -330,3 +330,19 @@ func TestForeignChangesAreTold(t *testing.T) {
 	h.settled()
 	h.told(alarmForeign, true)
 }
+
+// A bridge that somebody else has made is used as it is, but for what the flows need to outlive the agent, and the agent to speak to it.
+func TestBridgeOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.ovs.Vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=dummy", "protocols=OpenFlow10", "fail_mode=standalone", "external_ids:whose=theirs")
+	h.start()
+	h.Commit(snapshot(t, 1, twoPorts))
+	h.plug("d1", "p1")
+	h.ready("d1")
+	h.settled()
+	if mode, protocols := h.column("Bridge", "br-int", "fail_mode"), h.column("Bridge", "br-int", "protocols"); mode != "secure" || !strings.Contains(protocols, "OpenFlow10") ||
+		!strings.Contains(protocols, "OpenFlow13") || h.column("Bridge", "br-int", "external_ids:whose") != "theirs" {
+		t.Errorf("fail_mode %s, protocols %s", mode, protocols)
+	}
+}
