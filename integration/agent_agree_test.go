@@ -99,16 +99,25 @@ type witness struct {
 	seen map[uint64][]byte
 }
 
+// witness is one that reads by itself. A second device is not known to have been read as far: look is for that.
 func (a *agreement) witness(at probe.Place, device string) *witness {
+	a.t.Helper()
+	w := a.late(at, device)
+	var reading sync.WaitGroup
+	reading.Go(w.read)
+	a.t.Cleanup(func() { _ = w.socket.Close(); reading.Wait() })
+	return w
+}
+
+// late is a witness that reads when it is told to look.
+func (a *agreement) late(at probe.Place, device string) *witness {
 	a.t.Helper()
 	w := &witness{seen: map[uint64][]byte{}}
 	var err error
 	if w.socket, err = probe.Open(at, device); err != nil {
 		a.t.Fatal(err)
 	}
-	var reading sync.WaitGroup
-	reading.Go(w.read)
-	a.t.Cleanup(func() { _ = w.socket.Close(); reading.Wait() })
+	a.t.Cleanup(func() { _ = w.socket.Close() })
 	return w
 }
 
@@ -131,7 +140,7 @@ func newAgreement(t *testing.T) *agreement {
 		a.devices[h.Name][vm.Tap] = trace.Device{Port: vm.IfaceID}
 	}
 	out := a.bed.Outside(1)
-	a.outside, a.fenced = a.witness(out, out.Segments[0].Device()), a.witness(out, out.Segments[1].Device())
+	a.outside, a.fenced = a.late(out, out.Segments[0].Device()), a.witness(out, out.Segments[1].Device())
 	router := hosts.MACOf(out.Name + out.Segments[0].Device()).String()
 	a.state.Neighbors = []*api.Neighbor{{Id: "out4", Network: "ext", Address: "203.0.113.1", Mac: router}, {Id: "out6", Network: "ext", Address: "2001:db8:113::1", Mac: router}}
 	a.base = &api.State{Hosts: a.state.Hosts, Networks: a.state.Networks, Ports: a.state.Ports}
@@ -150,13 +159,28 @@ func (w *witness) read() {
 		if err != nil {
 			return
 		}
-		if i := bytes.Index(frame, []byte(markWord)); i >= 0 && len(frame) >= i+len(markWord)+8 {
-			number := binary.BigEndian.Uint64(frame[i+len(markWord):])
-			w.mu.Lock()
-			if w.seen[number] == nil {
-				w.seen[number] = bytes.Clone(frame)
-			}
-			w.mu.Unlock()
+		w.note(frame)
+	}
+}
+
+// look notes the numbers of all frames that have come by now.
+func (w *witness) look() error {
+	for {
+		frame, err := w.socket.Waiting()
+		if err != nil || frame == nil {
+			return err
+		}
+		w.note(frame)
+	}
+}
+
+func (w *witness) note(frame []byte) {
+	if i := bytes.Index(frame, []byte(markWord)); i >= 0 && len(frame) >= i+len(markWord)+8 {
+		number := binary.BigEndian.Uint64(frame[i+len(markWord):])
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.seen[number] == nil {
+			w.seen[number] = bytes.Clone(frame)
 		}
 	}
 }
@@ -321,6 +345,9 @@ func (a *agreement) arrived(ctx context.Context, seed int, s sent, simulated *tr
 		if got := to.got(number); to != g && got != want[to.IfaceID] {
 			a.t.Errorf("topology %d: %s sends %s\nsimulated:\n%sbut that a real packet arrives at %s is %t", seed, g.Name, s.packet.Text(), simulated, to.Name, got)
 		}
+	}
+	if err := a.outside.look(); err != nil {
+		a.t.Fatal(err)
 	}
 	frame := a.outside.frame(number)
 	if (frame != nil) != outside {

@@ -84,6 +84,24 @@ func (s *Socket) Receive(until time.Time) ([]byte, error) {
 	return s.buf[:n], err
 }
 
+// Waiting returns a frame that has arrived already, or nil; it is valid until the next one is received.
+func (s *Socket) Waiting() ([]byte, error) {
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	if stop := raw.Control(func(fd uintptr) {
+		n, _, err = unix.Recvfrom(int(fd), s.buf[:], unix.MSG_DONTWAIT) //nolint:gosec // a descriptor
+	}); stop != nil {
+		return nil, stop
+	}
+	if errors.Is(err, unix.EAGAIN) || unplugged(err) {
+		return nil, nil
+	}
+	return s.buf[:max(n, 0)], err
+}
+
 // Await returns the first frame for which match is true.
 func (s *Socket) Await(ctx context.Context, match func(frame []byte) bool) ([]byte, error) {
 	for {
