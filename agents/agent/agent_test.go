@@ -346,3 +346,19 @@ func TestBridgeOfSomebodyElse(t *testing.T) {
 		t.Errorf("fail_mode %s, protocols %s", mode, protocols)
 	}
 }
+
+// A floating IP whose external network travels in tunnels is refused, until the network is a physical one.
+func TestFloatingIPInTunnelsIsRefused(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	const floating = "floating_ips:\n- {id: f1, network: ext, router: r1, address: 203.0.113.5, mac: 'fa:16:3e:00:02:05', port: p1, fixed_ip: 10.0.0.11}\n"
+	in := func(segment string) string {
+		return strings.Replace(twoPorts, "networks:\n", "networks:\n- {id: ext, key: 9, external: true"+segment+"}\n", 1) + floating
+	}
+	h.Commit(snapshot(t, 2, in("")))
+	if a := h.told(alarmFloating, false); a.Object != "f1" || !strings.Contains(a.Text, "VLAN or flat") {
+		t.Errorf("alarm %s, want one of f1 that says what is wanted", a)
+	}
+	h.Commit(snapshot(t, 3, in(", segment: {kind: FLAT, physical_network: physnet1}")))
+	h.told(alarmFloating, true)
+}

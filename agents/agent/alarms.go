@@ -18,6 +18,7 @@ const (
 	alarmTunnel    = "tunnel-error"
 	alarmHost      = "host-unknown"
 	alarmSource    = "tunnel-source"
+	alarmFloating  = "floating-ip-refused"
 	alarmSwitch    = "switch-unreachable"
 	alarmDatabase  = "database-not-written"
 	alarmState     = "state-file"

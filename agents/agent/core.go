@@ -170,6 +170,7 @@ func (c *core) take(n news) effect {
 	changes = append(changes, c.own(t)...)
 	c.unzone(t)
 	c.disconnect(changes)
+	c.refuse(changes)
 	e := effect{wiring: t.wiring, marks: len(t.guests) > 0}
 	if len(changes) == 0 && len(n.commits) == 0 && !first {
 		return e

@@ -26,6 +26,32 @@ func (c *core) disconnect(changes []state.Change) {
 	}
 }
 
+// refuse tells of floating IPs that are not carried out: their external network travels in tunnels.
+func (c *core) refuse(changes []state.Change) {
+	c.store.Read(func(v *state.View) {
+		for _, ch := range changes {
+			ids := []string{ch.Ref.ID}
+			switch ch.Ref.Kind {
+			case state.KindFloatingIP:
+			case state.KindNetwork:
+				ids = v.IDs(state.Index{List: state.ListFloatingOfNetwork, ID: ch.Ref.ID})
+			default:
+				continue
+			}
+			for _, id := range ids {
+				f := state.Find[*state.FloatingIP](v, id)
+				if f == nil {
+					c.alarms.end(alarmFloating, id)
+					continue
+				}
+				n := state.Find[*state.Network](v, f.Network)
+				c.alarms.set(n != nil && n.Segment == state.Overlay && f.Port != "", alarmFloating, id,
+					"floating IP %s is in network %s, which travels in tunnels: an external network with floating IPs is to be a VLAN or flat", f.Address, f.Network)
+			}
+		}
+	})
+}
+
 // forgetting flushes a zone's connections to an address, and those that were translated to it.
 func forgetting(zone uint16, a netip.Addr) []openflow.Message {
 	raw := a.As16()

@@ -27,7 +27,8 @@ func natKnown(zone uint16, next Table) openflow.Action {
 }
 
 // compileFloating makes a floating IP at the host of its port, and nowhere else: there it is answered for, and translated to the port's own address and
-// back. Security groups see the port's own address.
+// back. Security groups see the port's own address. Where the external network travels in tunnels there is nobody outside to answer: hosts would have to be told at which of them each
+// address is, and the agent refuses it.
 func compileFloating(x *emitter, id string) {
 	f := get[*state.FloatingIP](x, id)
 	if f == nil {
@@ -38,7 +39,7 @@ func compileFloating(x *emitter, id string) {
 	if port == nil || port.Down || port.Host != x.c.cfg.Host || outer == nil || zone == nil || zone.Dnat == 0 {
 		return
 	}
-	if router == nil || router.Down || router.Gateway == nil || router.Gateway.Network != outer.ID {
+	if outer.Segment == state.Overlay || router == nil || router.Down || router.Gateway == nil || router.Gateway.Network != outer.ID {
 		return
 	}
 	x.need(ruleExternal, outer.ID)

@@ -311,3 +311,42 @@ func TestBlocksOfPorts(t *testing.T) {
 	l.expect("handed over", comes(labSelf, "tcp", "nw_src=192.0.2.80,nw_dst=203.0.113.70,nw_ttl=60,tp_dst=4100"), known(201)+"drop")
 	l.expect("no longer answered for", comes("ff:ff:ff:ff:ff:ff", "arp", "arp_op=1,arp_spa=203.0.113.254,arp_tpa=203.0.113.70,arp_sha="+labOuter), "drop")
 }
+
+// A floating IP whose external network travels in tunnels is refused: nothing is made of it, until the network is a physical one.
+func TestFloatingIPInTunnels(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.routed(nil)
+	l.plug(1, "n1", "10.0.1.11", nil)
+	ext := l.network("ext")
+	l.set(&state.FloatingIP{ID: "f1", Network: "ext", Router: "r1", Address: addrs("203.0.113.50")[0], MAC: labMAC(0x250), Port: "p1", FixedIP: addrs("10.0.1.11")[0]})
+	made := func() (n int) {
+		l.same()
+		l.compiler.Flows(func(_ FlowKey, f Flow) bool {
+			if f.Cookie.Kind() == state.KindFloatingIP {
+				n++
+			}
+			return true
+		})
+		return n
+	}
+	if made() == 0 {
+		t.Error("nothing is made of a floating IP on a physical network")
+	}
+	inTunnels := *ext
+	inTunnels.Segment, inTunnels.Physical, inTunnels.VLAN = state.Overlay, "", 0
+	l.set(&inTunnels)
+	if n := made(); n > 0 {
+		t.Errorf("%d flows are made of a floating IP in a network of tunnels", n)
+	}
+	l.set(ext)
+	if made() == 0 {
+		t.Error("nothing is made of it when the network is a physical one again")
+	}
+}
+
+// network is a network of the lab's state.
+func (l *lab) network(id string) (n *state.Network) {
+	l.store.Read(func(v *state.View) { n = state.Find[*state.Network](v, id) })
+	return n
+}

@@ -52,6 +52,9 @@ func ownedByGateway(r *state.Router, a netip.Addr) bool {
 
 // exitFloating is the source that a floating IP stands for, at the host of its port.
 func (w *walk) exitFloating(r *state.Router, out *state.Network) bool {
+	if out.Segment == state.Overlay { // refused
+		return false
+	}
 	for _, f := range state.All[*state.FloatingIP](w.v, state.Index{List: state.ListFloatingOfRouter, ID: r.ID}) {
 		if f.Network != out.ID || f.FixedIP != w.p.Src {
 			continue
@@ -144,6 +147,9 @@ func (w *walk) beyond(r *state.Router, out *state.Network, next netip.Addr) {
 
 // turn is a floating IP whose port is at this host: the packet goes out and comes back in, as if from outside.
 func (w *walk) turn(out *state.Network) bool {
+	if out.Segment == state.Overlay { // refused
+		return false
+	}
 	for _, f := range state.All[*state.FloatingIP](w.v, state.Index{List: state.ListFloatingOfNetwork, ID: out.ID}) {
 		port, r := state.Find[*state.Port](w.v, f.Port), state.Find[*state.Router](w.v, f.Router)
 		if f.Address != w.p.Dst || port == nil || port.Down || port.Host != w.at || r == nil || r.Down || r.Gateway == nil || r.Gateway.Network != out.ID {

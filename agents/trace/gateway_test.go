@@ -69,6 +69,22 @@ func TestWaysOut(t *testing.T) {
 	out("to a floating IP beside it", "source 10.0.1.2 becomes 10.0.9.102", "destination 10.0.9.11 becomes 10.0.1.1", "=> delivered port p1 at h2")
 	from = "p1"
 	out("to its own floating IP", "source 10.0.1.1 becomes floating 10.0.9.11", "destination 10.0.9.11 becomes 10.0.1.1", "=> delivered port p1 at h2")
+
+	// In tunnels it is none: the agent refuses it.
+	bed.Apply([]state.Object{&state.Network{ID: "n9", Key: 109, MTU: 1450, External: true}}, nil)
+	bed.Store.Read(func(v *state.View) {
+		p, err := trace.Compose(v, "p1", netip.MustParseAddr("192.0.2.9"), trace.Packet{Proto: trace.TCP, SrcPort: 1024, DstPort: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		simulated, err := trace.Simulate(v, "p1", p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(simulated.String(), "floating") {
+			t.Errorf("a floating IP is made in a network of tunnels:\n%s", simulated)
+		}
+	})
 }
 
 // A packet that is too big for a network that it is routed to is answered by the agent, and others go on: ofproto/trace tells of both, and the check takes the one
