@@ -139,11 +139,18 @@ func TestTwoWritesAtOnce(t *testing.T) {
 	})
 	defer wg.Wait()
 	defer cancel()
-	if got := <-seen; got != "n1" {
-		t.Fatalf("read %s", got)
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-seen:
+			if got != want {
+				t.Errorf("read %s, want %s", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s was not read", want)
+		}
 	}
+	expect("n1")
 	write("n2")
-	if got := <-seen; got != "n2" {
-		t.Fatalf("read %s", got)
-	}
+	expect("n2")
 }
