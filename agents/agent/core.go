@@ -285,7 +285,7 @@ func (c *core) commit(n Commit) []state.Change {
 
 // desiredKinds are the kinds of objects that come from outside.
 var desiredKinds = [...]state.Kind{state.KindHost, state.KindNetwork, state.KindSubnet, state.KindPort, state.KindRouter, state.KindFloatingIP,
-	state.KindSecurityGroup, state.KindAddressSet, state.KindSnatAddress, state.KindNeighbor, state.KindSecurityLog}
+	state.KindSecurityGroup, state.KindAddressSet, state.KindSnatAddress, state.KindNeighbor, state.KindSecurityLog, state.KindMirror}
 
 // ready says whether all is known that the program depends on. Before, the switch is left as it is.
 func (c *core) ready() bool { return c.known && c.seen && c.mirror.id != "" }

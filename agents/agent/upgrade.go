@@ -59,7 +59,7 @@ func (o RawObject) read() (state.Object, error) {
 		func() state.Object { return &state.Host{} }, func() state.Object { return &state.Network{} }, func() state.Object { return &state.Subnet{} },
 		func() state.Object { return &state.Port{} }, func() state.Object { return &state.Router{} }, func() state.Object { return &state.FloatingIP{} },
 		func() state.Object { return &state.SecurityGroup{} }, func() state.Object { return &state.AddressSet{} }, func() state.Object { return &state.SnatAddress{} },
-		func() state.Object { return &state.Neighbor{} }, func() state.Object { return &state.SecurityLog{} }, func() state.Object { return &state.Plug{} }, func() state.Object { return &state.Uplink{} },
+		func() state.Object { return &state.Neighbor{} }, func() state.Object { return &state.SecurityLog{} }, func() state.Object { return &state.Mirror{} }, func() state.Object { return &state.Plug{} }, func() state.Object { return &state.Uplink{} },
 		func() state.Object { return &state.Tunnel{} }, func() state.Object { return &state.Zone{} }, func() state.Object { return &state.Tap{} }, func() state.Object { return &state.Down{} },
 	} {
 		if out := make(); out.Ref().Kind.String() == o.Kind {

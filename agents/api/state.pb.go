@@ -50,6 +50,7 @@ const (
 	Kind_SNAT_ADDRESS     Kind = 9
 	Kind_NEIGHBOR         Kind = 10
 	Kind_SECURITY_LOG     Kind = 11
+	Kind_MIRROR           Kind = 12
 )
 
 // Enum value maps for Kind.
@@ -67,6 +68,7 @@ var (
 		9:  "SNAT_ADDRESS",
 		10: "NEIGHBOR",
 		11: "SECURITY_LOG",
+		12: "MIRROR",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -81,6 +83,7 @@ var (
 		"SNAT_ADDRESS":     9,
 		"NEIGHBOR":         10,
 		"SECURITY_LOG":     11,
+		"MIRROR":           12,
 	}
 )
 
@@ -497,6 +500,55 @@ func (SecurityLog_Event) EnumDescriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{24, 0}
 }
 
+type Mirror_Direction int32
+
+const (
+	Mirror_BOTH Mirror_Direction = 0
+	Mirror_IN   Mirror_Direction = 1 // what the port gets
+	Mirror_OUT  Mirror_Direction = 2 // what it sends
+)
+
+// Enum value maps for Mirror_Direction.
+var (
+	Mirror_Direction_name = map[int32]string{
+		0: "BOTH",
+		1: "IN",
+		2: "OUT",
+	}
+	Mirror_Direction_value = map[string]int32{
+		"BOTH": 0,
+		"IN":   1,
+		"OUT":  2,
+	}
+)
+
+func (x Mirror_Direction) Enum() *Mirror_Direction {
+	p := new(Mirror_Direction)
+	*p = x
+	return p
+}
+
+func (x Mirror_Direction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Mirror_Direction) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[9].Descriptor()
+}
+
+func (Mirror_Direction) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[9]
+}
+
+func (x Mirror_Direction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Mirror_Direction.Descriptor instead.
+func (Mirror_Direction) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{25, 0}
+}
+
 // Object is one object of the desired state.
 type Object struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,6 +565,7 @@ type Object struct {
 	//	*Object_SnatAddress
 	//	*Object_Neighbor
 	//	*Object_SecurityLog
+	//	*Object_Mirror
 	Kind          isObject_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -654,6 +707,15 @@ func (x *Object) GetSecurityLog() *SecurityLog {
 	return nil
 }
 
+func (x *Object) GetMirror() *Mirror {
+	if x != nil {
+		if x, ok := x.Kind.(*Object_Mirror); ok {
+			return x.Mirror
+		}
+	}
+	return nil
+}
+
 type isObject_Kind interface {
 	isObject_Kind()
 }
@@ -702,6 +764,10 @@ type Object_SecurityLog struct {
 	SecurityLog *SecurityLog `protobuf:"bytes,11,opt,name=security_log,json=securityLog,proto3,oneof"`
 }
 
+type Object_Mirror struct {
+	Mirror *Mirror `protobuf:"bytes,12,opt,name=mirror,proto3,oneof"`
+}
+
 func (*Object_Host) isObject_Kind() {}
 
 func (*Object_Network) isObject_Kind() {}
@@ -723,6 +789,8 @@ func (*Object_SnatAddress) isObject_Kind() {}
 func (*Object_Neighbor) isObject_Kind() {}
 
 func (*Object_SecurityLog) isObject_Kind() {}
+
+func (*Object_Mirror) isObject_Kind() {}
 
 // Ref names an object.
 type Ref struct {
@@ -791,6 +859,7 @@ type State struct {
 	SnatAddresses  []*SnatAddress         `protobuf:"bytes,9,rep,name=snat_addresses,json=snatAddresses,proto3" json:"snat_addresses,omitempty"`
 	Neighbors      []*Neighbor            `protobuf:"bytes,10,rep,name=neighbors,proto3" json:"neighbors,omitempty"`
 	SecurityLogs   []*SecurityLog         `protobuf:"bytes,11,rep,name=security_logs,json=securityLogs,proto3" json:"security_logs,omitempty"`
+	Mirrors        []*Mirror              `protobuf:"bytes,12,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -898,6 +967,13 @@ func (x *State) GetNeighbors() []*Neighbor {
 func (x *State) GetSecurityLogs() []*SecurityLog {
 	if x != nil {
 		return x.SecurityLogs
+	}
+	return nil
+}
+
+func (x *State) GetMirrors() []*Mirror {
+	if x != nil {
+		return x.Mirrors
 	}
 	return nil
 }
@@ -2787,11 +2863,97 @@ func (x *SecurityLog) GetEvent() SecurityLog_Event {
 	return SecurityLog_ALL
 }
 
+// Mirror has packets of a port copied to another, on the same host or not: a tap flow of Neutron's tap-as-a-service, with the port of its tap service. Copies are
+// held against no security group and are not copied again; those that the target's network does not take are dropped.
+type Mirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           uint32                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"` // of the ports' keys, and no port's
+	Project       string                 `protobuf:"bytes,3,opt,name=project,proto3" json:"project,omitempty"`
+	Port          string                 `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`     // whose packets
+	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"` // who gets the copies
+	Direction     Mirror_Direction       `protobuf:"varint,6,opt,name=direction,proto3,enum=headwater.agent.v1.Mirror_Direction" json:"direction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Mirror) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Mirror) GetKey() uint32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *Mirror) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *Mirror) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *Mirror) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Mirror) GetDirection() Mirror_Direction {
+	if x != nil {
+		return x.Direction
+	}
+	return Mirror_BOTH
+}
+
 var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x12headwater.agent.v1\"\xaf\x05\n" +
+	"\vstate.proto\x12\x12headwater.agent.v1\"\xe5\x05\n" +
 	"\x06Object\x12.\n" +
 	"\x04host\x18\x01 \x01(\v2\x18.headwater.agent.v1.HostH\x00R\x04host\x127\n" +
 	"\anetwork\x18\x02 \x01(\v2\x1b.headwater.agent.v1.NetworkH\x00R\anetwork\x124\n" +
@@ -2806,11 +2968,12 @@ const file_state_proto_rawDesc = "" +
 	"\fsnat_address\x18\t \x01(\v2\x1f.headwater.agent.v1.SnatAddressH\x00R\vsnatAddress\x12:\n" +
 	"\bneighbor\x18\n" +
 	" \x01(\v2\x1c.headwater.agent.v1.NeighborH\x00R\bneighbor\x12D\n" +
-	"\fsecurity_log\x18\v \x01(\v2\x1f.headwater.agent.v1.SecurityLogH\x00R\vsecurityLogB\x06\n" +
+	"\fsecurity_log\x18\v \x01(\v2\x1f.headwater.agent.v1.SecurityLogH\x00R\vsecurityLog\x124\n" +
+	"\x06mirror\x18\f \x01(\v2\x1a.headwater.agent.v1.MirrorH\x00R\x06mirrorB\x06\n" +
 	"\x04kind\"C\n" +
 	"\x03Ref\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.headwater.agent.v1.KindR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xa8\x05\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xde\x05\n" +
 	"\x05State\x12.\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x18.headwater.agent.v1.HostR\x05hosts\x127\n" +
 	"\bnetworks\x18\x02 \x03(\v2\x1b.headwater.agent.v1.NetworkR\bnetworks\x124\n" +
@@ -2823,7 +2986,8 @@ const file_state_proto_rawDesc = "" +
 	"\x0esnat_addresses\x18\t \x03(\v2\x1f.headwater.agent.v1.SnatAddressR\rsnatAddresses\x12:\n" +
 	"\tneighbors\x18\n" +
 	" \x03(\v2\x1c.headwater.agent.v1.NeighborR\tneighbors\x12D\n" +
-	"\rsecurity_logs\x18\v \x03(\v2\x1f.headwater.agent.v1.SecurityLogR\fsecurityLogs\"\x96\x01\n" +
+	"\rsecurity_logs\x18\v \x03(\v2\x1f.headwater.agent.v1.SecurityLogR\fsecurityLogs\x124\n" +
+	"\amirrors\x18\f \x03(\v2\x1a.headwater.agent.v1.MirrorR\amirrors\"\x96\x01\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\rR\x03key\x12\x12\n" +
@@ -3022,7 +3186,18 @@ const file_state_proto_rawDesc = "" +
 	"\x03ALL\x10\x00\x12\n" +
 	"\n" +
 	"\x06ACCEPT\x10\x01\x12\b\n" +
-	"\x04DROP\x10\x02*\xbd\x01\n" +
+	"\x04DROP\x10\x02\"\xdc\x01\n" +
+	"\x06Mirror\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\rR\x03key\x12\x18\n" +
+	"\aproject\x18\x03 \x01(\tR\aproject\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\tR\x04port\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12B\n" +
+	"\tdirection\x18\x06 \x01(\x0e2$.headwater.agent.v1.Mirror.DirectionR\tdirection\"&\n" +
+	"\tDirection\x12\b\n" +
+	"\x04BOTH\x10\x00\x12\x06\n" +
+	"\x02IN\x10\x01\x12\a\n" +
+	"\x03OUT\x10\x02*\xc9\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04HOST\x10\x01\x12\v\n" +
@@ -3038,7 +3213,9 @@ const file_state_proto_rawDesc = "" +
 	"\fSNAT_ADDRESS\x10\t\x12\f\n" +
 	"\bNEIGHBOR\x10\n" +
 	"\x12\x10\n" +
-	"\fSECURITY_LOG\x10\v*&\n" +
+	"\fSECURITY_LOG\x10\v\x12\n" +
+	"\n" +
+	"\x06MIRROR\x10\f*&\n" +
 	"\rEncapsulation\x12\t\n" +
 	"\x05VXLAN\x10\x00\x12\n" +
 	"\n" +
@@ -3061,8 +3238,8 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_state_proto_goTypes = []any{
 	(Kind)(0),                   // 0: headwater.agent.v1.Kind
 	(Encapsulation)(0),          // 1: headwater.agent.v1.Encapsulation
@@ -3073,81 +3250,86 @@ var file_state_proto_goTypes = []any{
 	(SecurityRule_Direction)(0), // 6: headwater.agent.v1.SecurityRule.Direction
 	(SecurityRule_Family)(0),    // 7: headwater.agent.v1.SecurityRule.Family
 	(SecurityLog_Event)(0),      // 8: headwater.agent.v1.SecurityLog.Event
-	(*Object)(nil),              // 9: headwater.agent.v1.Object
-	(*Ref)(nil),                 // 10: headwater.agent.v1.Ref
-	(*State)(nil),               // 11: headwater.agent.v1.State
-	(*Host)(nil),                // 12: headwater.agent.v1.Host
-	(*TunnelEnd)(nil),           // 13: headwater.agent.v1.TunnelEnd
-	(*Network)(nil),             // 14: headwater.agent.v1.Network
-	(*Segment)(nil),             // 15: headwater.agent.v1.Segment
-	(*Subnet)(nil),              // 16: headwater.agent.v1.Subnet
-	(*Route)(nil),               // 17: headwater.agent.v1.Route
-	(*Port)(nil),                // 18: headwater.agent.v1.Port
-	(*FixedIP)(nil),             // 19: headwater.agent.v1.FixedIP
-	(*AddressPair)(nil),         // 20: headwater.agent.v1.AddressPair
-	(*QoS)(nil),                 // 21: headwater.agent.v1.QoS
-	(*DHCPOption)(nil),          // 22: headwater.agent.v1.DHCPOption
-	(*Router)(nil),              // 23: headwater.agent.v1.Router
-	(*RouterInterface)(nil),     // 24: headwater.agent.v1.RouterInterface
-	(*StaticRoute)(nil),         // 25: headwater.agent.v1.StaticRoute
-	(*Gateway)(nil),             // 26: headwater.agent.v1.Gateway
-	(*SnatAddress)(nil),         // 27: headwater.agent.v1.SnatAddress
-	(*FloatingIP)(nil),          // 28: headwater.agent.v1.FloatingIP
-	(*SecurityGroup)(nil),       // 29: headwater.agent.v1.SecurityGroup
-	(*SecurityRule)(nil),        // 30: headwater.agent.v1.SecurityRule
-	(*AddressSet)(nil),          // 31: headwater.agent.v1.AddressSet
-	(*Neighbor)(nil),            // 32: headwater.agent.v1.Neighbor
-	(*SecurityLog)(nil),         // 33: headwater.agent.v1.SecurityLog
+	(Mirror_Direction)(0),       // 9: headwater.agent.v1.Mirror.Direction
+	(*Object)(nil),              // 10: headwater.agent.v1.Object
+	(*Ref)(nil),                 // 11: headwater.agent.v1.Ref
+	(*State)(nil),               // 12: headwater.agent.v1.State
+	(*Host)(nil),                // 13: headwater.agent.v1.Host
+	(*TunnelEnd)(nil),           // 14: headwater.agent.v1.TunnelEnd
+	(*Network)(nil),             // 15: headwater.agent.v1.Network
+	(*Segment)(nil),             // 16: headwater.agent.v1.Segment
+	(*Subnet)(nil),              // 17: headwater.agent.v1.Subnet
+	(*Route)(nil),               // 18: headwater.agent.v1.Route
+	(*Port)(nil),                // 19: headwater.agent.v1.Port
+	(*FixedIP)(nil),             // 20: headwater.agent.v1.FixedIP
+	(*AddressPair)(nil),         // 21: headwater.agent.v1.AddressPair
+	(*QoS)(nil),                 // 22: headwater.agent.v1.QoS
+	(*DHCPOption)(nil),          // 23: headwater.agent.v1.DHCPOption
+	(*Router)(nil),              // 24: headwater.agent.v1.Router
+	(*RouterInterface)(nil),     // 25: headwater.agent.v1.RouterInterface
+	(*StaticRoute)(nil),         // 26: headwater.agent.v1.StaticRoute
+	(*Gateway)(nil),             // 27: headwater.agent.v1.Gateway
+	(*SnatAddress)(nil),         // 28: headwater.agent.v1.SnatAddress
+	(*FloatingIP)(nil),          // 29: headwater.agent.v1.FloatingIP
+	(*SecurityGroup)(nil),       // 30: headwater.agent.v1.SecurityGroup
+	(*SecurityRule)(nil),        // 31: headwater.agent.v1.SecurityRule
+	(*AddressSet)(nil),          // 32: headwater.agent.v1.AddressSet
+	(*Neighbor)(nil),            // 33: headwater.agent.v1.Neighbor
+	(*SecurityLog)(nil),         // 34: headwater.agent.v1.SecurityLog
+	(*Mirror)(nil),              // 35: headwater.agent.v1.Mirror
 }
 var file_state_proto_depIdxs = []int32{
-	12, // 0: headwater.agent.v1.Object.host:type_name -> headwater.agent.v1.Host
-	14, // 1: headwater.agent.v1.Object.network:type_name -> headwater.agent.v1.Network
-	16, // 2: headwater.agent.v1.Object.subnet:type_name -> headwater.agent.v1.Subnet
-	18, // 3: headwater.agent.v1.Object.port:type_name -> headwater.agent.v1.Port
-	23, // 4: headwater.agent.v1.Object.router:type_name -> headwater.agent.v1.Router
-	28, // 5: headwater.agent.v1.Object.floating_ip:type_name -> headwater.agent.v1.FloatingIP
-	29, // 6: headwater.agent.v1.Object.security_group:type_name -> headwater.agent.v1.SecurityGroup
-	31, // 7: headwater.agent.v1.Object.address_set:type_name -> headwater.agent.v1.AddressSet
-	27, // 8: headwater.agent.v1.Object.snat_address:type_name -> headwater.agent.v1.SnatAddress
-	32, // 9: headwater.agent.v1.Object.neighbor:type_name -> headwater.agent.v1.Neighbor
-	33, // 10: headwater.agent.v1.Object.security_log:type_name -> headwater.agent.v1.SecurityLog
-	0,  // 11: headwater.agent.v1.Ref.kind:type_name -> headwater.agent.v1.Kind
-	12, // 12: headwater.agent.v1.State.hosts:type_name -> headwater.agent.v1.Host
-	14, // 13: headwater.agent.v1.State.networks:type_name -> headwater.agent.v1.Network
-	16, // 14: headwater.agent.v1.State.subnets:type_name -> headwater.agent.v1.Subnet
-	18, // 15: headwater.agent.v1.State.ports:type_name -> headwater.agent.v1.Port
-	23, // 16: headwater.agent.v1.State.routers:type_name -> headwater.agent.v1.Router
-	28, // 17: headwater.agent.v1.State.floating_ips:type_name -> headwater.agent.v1.FloatingIP
-	29, // 18: headwater.agent.v1.State.security_groups:type_name -> headwater.agent.v1.SecurityGroup
-	31, // 19: headwater.agent.v1.State.address_sets:type_name -> headwater.agent.v1.AddressSet
-	27, // 20: headwater.agent.v1.State.snat_addresses:type_name -> headwater.agent.v1.SnatAddress
-	32, // 21: headwater.agent.v1.State.neighbors:type_name -> headwater.agent.v1.Neighbor
-	33, // 22: headwater.agent.v1.State.security_logs:type_name -> headwater.agent.v1.SecurityLog
-	13, // 23: headwater.agent.v1.Host.tunnel_ends:type_name -> headwater.agent.v1.TunnelEnd
-	1,  // 24: headwater.agent.v1.TunnelEnd.encapsulation:type_name -> headwater.agent.v1.Encapsulation
-	15, // 25: headwater.agent.v1.Network.segment:type_name -> headwater.agent.v1.Segment
-	3,  // 26: headwater.agent.v1.Segment.kind:type_name -> headwater.agent.v1.Segment.Kind
-	17, // 27: headwater.agent.v1.Subnet.host_routes:type_name -> headwater.agent.v1.Route
-	4,  // 28: headwater.agent.v1.Subnet.ra_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
-	4,  // 29: headwater.agent.v1.Subnet.address_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
-	19, // 30: headwater.agent.v1.Port.fixed_ips:type_name -> headwater.agent.v1.FixedIP
-	20, // 31: headwater.agent.v1.Port.allowed_pairs:type_name -> headwater.agent.v1.AddressPair
-	5,  // 32: headwater.agent.v1.Port.role:type_name -> headwater.agent.v1.Port.Role
-	21, // 33: headwater.agent.v1.Port.qos:type_name -> headwater.agent.v1.QoS
-	22, // 34: headwater.agent.v1.Port.dhcp_options:type_name -> headwater.agent.v1.DHCPOption
-	24, // 35: headwater.agent.v1.Router.interfaces:type_name -> headwater.agent.v1.RouterInterface
-	25, // 36: headwater.agent.v1.Router.routes:type_name -> headwater.agent.v1.StaticRoute
-	26, // 37: headwater.agent.v1.Router.gateway:type_name -> headwater.agent.v1.Gateway
-	2,  // 38: headwater.agent.v1.Gateway.snat:type_name -> headwater.agent.v1.SnatMode
-	30, // 39: headwater.agent.v1.SecurityGroup.rules:type_name -> headwater.agent.v1.SecurityRule
-	6,  // 40: headwater.agent.v1.SecurityRule.direction:type_name -> headwater.agent.v1.SecurityRule.Direction
-	7,  // 41: headwater.agent.v1.SecurityRule.family:type_name -> headwater.agent.v1.SecurityRule.Family
-	8,  // 42: headwater.agent.v1.SecurityLog.event:type_name -> headwater.agent.v1.SecurityLog.Event
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	13, // 0: headwater.agent.v1.Object.host:type_name -> headwater.agent.v1.Host
+	15, // 1: headwater.agent.v1.Object.network:type_name -> headwater.agent.v1.Network
+	17, // 2: headwater.agent.v1.Object.subnet:type_name -> headwater.agent.v1.Subnet
+	19, // 3: headwater.agent.v1.Object.port:type_name -> headwater.agent.v1.Port
+	24, // 4: headwater.agent.v1.Object.router:type_name -> headwater.agent.v1.Router
+	29, // 5: headwater.agent.v1.Object.floating_ip:type_name -> headwater.agent.v1.FloatingIP
+	30, // 6: headwater.agent.v1.Object.security_group:type_name -> headwater.agent.v1.SecurityGroup
+	32, // 7: headwater.agent.v1.Object.address_set:type_name -> headwater.agent.v1.AddressSet
+	28, // 8: headwater.agent.v1.Object.snat_address:type_name -> headwater.agent.v1.SnatAddress
+	33, // 9: headwater.agent.v1.Object.neighbor:type_name -> headwater.agent.v1.Neighbor
+	34, // 10: headwater.agent.v1.Object.security_log:type_name -> headwater.agent.v1.SecurityLog
+	35, // 11: headwater.agent.v1.Object.mirror:type_name -> headwater.agent.v1.Mirror
+	0,  // 12: headwater.agent.v1.Ref.kind:type_name -> headwater.agent.v1.Kind
+	13, // 13: headwater.agent.v1.State.hosts:type_name -> headwater.agent.v1.Host
+	15, // 14: headwater.agent.v1.State.networks:type_name -> headwater.agent.v1.Network
+	17, // 15: headwater.agent.v1.State.subnets:type_name -> headwater.agent.v1.Subnet
+	19, // 16: headwater.agent.v1.State.ports:type_name -> headwater.agent.v1.Port
+	24, // 17: headwater.agent.v1.State.routers:type_name -> headwater.agent.v1.Router
+	29, // 18: headwater.agent.v1.State.floating_ips:type_name -> headwater.agent.v1.FloatingIP
+	30, // 19: headwater.agent.v1.State.security_groups:type_name -> headwater.agent.v1.SecurityGroup
+	32, // 20: headwater.agent.v1.State.address_sets:type_name -> headwater.agent.v1.AddressSet
+	28, // 21: headwater.agent.v1.State.snat_addresses:type_name -> headwater.agent.v1.SnatAddress
+	33, // 22: headwater.agent.v1.State.neighbors:type_name -> headwater.agent.v1.Neighbor
+	34, // 23: headwater.agent.v1.State.security_logs:type_name -> headwater.agent.v1.SecurityLog
+	35, // 24: headwater.agent.v1.State.mirrors:type_name -> headwater.agent.v1.Mirror
+	14, // 25: headwater.agent.v1.Host.tunnel_ends:type_name -> headwater.agent.v1.TunnelEnd
+	1,  // 26: headwater.agent.v1.TunnelEnd.encapsulation:type_name -> headwater.agent.v1.Encapsulation
+	16, // 27: headwater.agent.v1.Network.segment:type_name -> headwater.agent.v1.Segment
+	3,  // 28: headwater.agent.v1.Segment.kind:type_name -> headwater.agent.v1.Segment.Kind
+	18, // 29: headwater.agent.v1.Subnet.host_routes:type_name -> headwater.agent.v1.Route
+	4,  // 30: headwater.agent.v1.Subnet.ra_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
+	4,  // 31: headwater.agent.v1.Subnet.address_mode:type_name -> headwater.agent.v1.Subnet.IPv6Mode
+	20, // 32: headwater.agent.v1.Port.fixed_ips:type_name -> headwater.agent.v1.FixedIP
+	21, // 33: headwater.agent.v1.Port.allowed_pairs:type_name -> headwater.agent.v1.AddressPair
+	5,  // 34: headwater.agent.v1.Port.role:type_name -> headwater.agent.v1.Port.Role
+	22, // 35: headwater.agent.v1.Port.qos:type_name -> headwater.agent.v1.QoS
+	23, // 36: headwater.agent.v1.Port.dhcp_options:type_name -> headwater.agent.v1.DHCPOption
+	25, // 37: headwater.agent.v1.Router.interfaces:type_name -> headwater.agent.v1.RouterInterface
+	26, // 38: headwater.agent.v1.Router.routes:type_name -> headwater.agent.v1.StaticRoute
+	27, // 39: headwater.agent.v1.Router.gateway:type_name -> headwater.agent.v1.Gateway
+	2,  // 40: headwater.agent.v1.Gateway.snat:type_name -> headwater.agent.v1.SnatMode
+	31, // 41: headwater.agent.v1.SecurityGroup.rules:type_name -> headwater.agent.v1.SecurityRule
+	6,  // 42: headwater.agent.v1.SecurityRule.direction:type_name -> headwater.agent.v1.SecurityRule.Direction
+	7,  // 43: headwater.agent.v1.SecurityRule.family:type_name -> headwater.agent.v1.SecurityRule.Family
+	8,  // 44: headwater.agent.v1.SecurityLog.event:type_name -> headwater.agent.v1.SecurityLog.Event
+	9,  // 45: headwater.agent.v1.Mirror.direction:type_name -> headwater.agent.v1.Mirror.Direction
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -3167,14 +3349,15 @@ func file_state_proto_init() {
 		(*Object_SnatAddress)(nil),
 		(*Object_Neighbor)(nil),
 		(*Object_SecurityLog)(nil),
+		(*Object_Mirror)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   25,
+			NumEnums:      10,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

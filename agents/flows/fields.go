@@ -59,6 +59,7 @@ const (
 	TDestPPS     Table = 79
 	TDestRate    Table = 80
 	TTapOut      Table = 85
+	TMirror      Table = 86
 	TReply       Table = 88
 	TOutput      Table = 90
 	TCanary      Table = 200
@@ -80,7 +81,7 @@ func TableMap() []TableInfo {
 	return []TableInfo{
 		{TClassify, "classify", 0, "unknown-port", "By where a packet comes from: its network and source port, the connection tracking zone of the port; of a tunnel, whether the sender is a host that is known."},
 		{TTrunk, "trunk", 0, "unknown-vlan", "Of tagged packets from a trunk's parent: the subport; the tag is taken off."},
-		{TTap, "tap", TSourcePPS, "", "Empty unless a trace or a mirror was asked for: copies what comes in."},
+		{TTap, "tap", TSourcePPS, "", "Empty unless a trace or a mirror was asked for: copies what a port sends."},
 		{TTunnelIn, "tunnel-in", 0, "unknown-tunnel", "Of what another host sent: what the tunnel's key names."},
 		{TSourcePPS, "source-pps", TSourceL2, "", "Quality of service: packets a second from a port."},
 		{TSourceL2, "source-l2", 0, "source-mac", "Port security: Ethernet source, sender addresses of ARP, link-layer addresses of neighbour discovery; what only routers and DHCP servers may say."},
@@ -123,9 +124,10 @@ func TableMap() []TableInfo {
 		{TInCommit, "in-commit", TDestPPS, "", "As out-commit."},
 		{TDestPPS, "dest-pps", TDestRate, "", "Quality of service: packets a second to a port."},
 		{TDestRate, "dest-rate", TTapOut, "", "Quality of service: bits a second to a port."},
-		{TTapOut, "tap-out", TOutput, "", "Empty unless a trace or a mirror was asked for: copies what goes out."},
+		{TTapOut, "tap-out", TOutput, "", "Empty unless a trace was asked for: copies what goes out."},
+		{TMirror, "mirror", 0, "no-mirror", "Copies of mirrored packets: to the port that they are for, or to its host. What that port's network does not take is dropped."},
 		{TReply, "reply", 0, "reply", "An answer that a flow made: back to where the question came from."},
-		{TOutput, "output", 0, "not-plugged", "Out of the port in register 7; of a trunk's subport with its tag."},
+		{TOutput, "output", 0, "not-plugged", "Out of the port in register 7; of a trunk's subport with its tag. What a mirrored port gets, answers of flows too, is copied first."},
 		{TCanary, "canary", 0, "canary", "No packet comes here. Flows whose cookies say which epoch and layout the switch carries out."},
 	}
 }
@@ -152,20 +154,22 @@ const (
 
 // Bits of RFlags.
 const (
-	FlagTunnel  = 0 // came from another host
-	FlagUplink  = 1 // came from a physical network
-	FlagRouted  = 2 // a router passed it on
-	FlagOnce    = 3 // came from another host that had it from a third: it goes to no fourth
-	FlagPunt    = 4 // may need the agent
-	FlagTooBig  = 5 // for the network that it is routed to
-	FlagTrace   = 6
-	FlagAgent   = 7  // the agent sent it
-	FlagNatted  = 8  // its destination was translated here
-	FlagSource  = 9  // its Ethernet source is that of the address that its source was translated to
-	FlagTurn    = 10 // its destination on an external network is at this host too: it is routed once more
-	FlagLearned = 11 // its Ethernet destination was learned
-	FlagLogOut  = 16 // looked up again behind a log of what its sender's groups say of it
-	FlagLogIn   = 17 // the same of its receiver's
+	FlagTunnel    = 0 // came from another host
+	FlagUplink    = 1 // came from a physical network
+	FlagRouted    = 2 // a router passed it on
+	FlagOnce      = 3 // came from another host that had it from a third: it goes to no fourth
+	FlagPunt      = 4 // may need the agent
+	FlagTooBig    = 5 // for the network that it is routed to
+	FlagTrace     = 6
+	FlagAgent     = 7  // the agent sent it
+	FlagNatted    = 8  // its destination was translated here
+	FlagSource    = 9  // its Ethernet source is that of the address that its source was translated to
+	FlagTurn      = 10 // its destination on an external network is at this host too: it is routed once more
+	FlagLearned   = 11 // its Ethernet destination was learned
+	FlagMirrorOut = 14 // copied, or a copy: what its port sent
+	FlagMirrorIn  = 15 // copied, or a copy: what its port gets
+	FlagLogOut    = 16 // looked up again behind a log of what its sender's groups say of it
+	FlagLogIn     = 17 // the same of its receiver's
 )
 
 // ConjStateless is the bit of a conjunction's number that says that its group keeps no connections.

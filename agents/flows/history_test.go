@@ -41,7 +41,7 @@ func (w world) protocol() int {
 // makers draw one object each. Kinds that more of the compiler depends on stand here with all that it reads of them.
 func (w world) makers() []func() state.Object {
 	return []func() state.Object{w.host, w.network, w.subnet, w.port, w.port, w.port, w.plug, w.plug, w.group, w.group, w.part, w.part, w.uplink, w.tunnel,
-		w.router, w.router, w.floating, w.snat, w.neighbor, w.zone, w.down, w.log}
+		w.router, w.router, w.floating, w.snat, w.neighbor, w.zone, w.down, w.log, w.mirror}
 }
 
 func (w world) host() state.Object {
@@ -171,6 +171,13 @@ func (w world) log() state.Object {
 	l.Accept = w.yes("accept")
 	l.Drop = !l.Accept || w.yes("drop")
 	return l
+}
+
+func (w world) mirror() state.Object {
+	n := w.number("mirror", 3)
+	m := &state.Mirror{ID: fmt.Sprint("m", n), Key: uint32(1000 + n), Port: fmt.Sprint("p", w.number("of", 4)), Target: fmt.Sprint("p", 4+w.number("for", 4)), In: w.yes("in")} //nolint:gosec // small
+	m.Out = !m.In || w.yes("out")
+	return m
 }
 
 func (w world) group() state.Object {

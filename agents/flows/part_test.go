@@ -48,7 +48,7 @@ func TestPartOfStateSuffices(t *testing.T) {
 
 // compiled is what a new compiler makes of some objects.
 func compiled(t *rapid.T, objects map[state.Ref]state.Object) program {
-	store, c, out := state.NewStore(), New(Config{Host: labHost, PuntRate: 100, OpRate: 1000}), newProgram()
+	store, c, out := state.NewStore(), New(Config{Host: labHost, PuntRate: 100, OpRate: 1000, LogRate: 100, LogBurst: 25}), newProgram()
 	var all []state.Object
 	for _, o := range objects {
 		all = append(all, o)

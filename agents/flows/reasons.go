@@ -15,7 +15,7 @@ func Reasons() []string {
 	}
 	return append(out, "inner-tag", "rogue-dhcp", "rogue-router", "source-nd", "moved-twice", "not-plugged", "own-packet", "tunnel-source",
 		"out-cut", "out-blocked", "out-invalid", "in-cut", "in-blocked", "in-invalid",
-		"martian", "dhcp-routed", "blackhole", "no-next-hop", "not-translated", "not-gateway", "no-gateway", "untranslated")
+		"martian", "dhcp-routed", "blackhole", "no-next-hop", "not-translated", "not-gateway", "no-gateway", "untranslated", "mirror-too-big")
 }
 
 // ReasonOf is the reason that a flow drops packets for, or "".

@@ -30,6 +30,8 @@ const (
 	ruleSender   rule = 19 // a host that sends here by tunnels
 	ruleTap      rule = 32 // packets that are watched
 	ruleLog      rule = 40 // records of what a set of groups, or a port's, let begin or drop
+	ruleMirror   rule = 41 // the copies of a mirror
+	ruleMirrored rule = 42 // a plugged port that has mirrors
 	rulePart     rule = 20 // a part of an address set, for one group and direction
 )
 
@@ -58,6 +60,10 @@ func (r rule) about() about {
 		return about{"tap", false, compileTap}
 	case ruleLog:
 		return about{"log", false, compileLog}
+	case ruleMirror:
+		return about{"mirror", false, compileMirror}
+	case ruleMirrored:
+		return about{"mirrored", false, compileMirrored}
 	case ruleFence:
 		return about{"fence", false, compileFence}
 	case ruleGroups:
@@ -103,6 +109,8 @@ func rootsOf(host string, o state.Object) []unitKey {
 		return []unitKey{{ruleSender, o.ID}}
 	case *state.Plug:
 		return []unitKey{{rulePort, o.ID}}
+	case *state.Mirror:
+		return []unitKey{{ruleMirror, o.ID}}
 	case *state.Tap:
 		return []unitKey{{ruleTap, o.ID}}
 	case *state.Router:

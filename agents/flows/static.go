@@ -28,6 +28,7 @@ func compileStatic(x *emitter, _ string) {
 	staticRouter(x)
 	staticAdmit(x)
 	staticOutput(x)
+	staticMirror(x)
 }
 
 // staticTags takes tags of VLAN 0 off: they carry a priority and no VLAN (IEEE 802.1Q).

@@ -99,8 +99,8 @@ func TestUnknownIsKept(t *testing.T) {
 	if kind, differs := d.Differs([]Digest{{42, 1, o.Number}}); !differs || kind != 42 {
 		t.Error("an object that is missing is not missed")
 	}
-	if l := d.List(); len(l) != 12 || l[11] != (Digest{Kind: 42}) {
-		t.Errorf("digests %v, want eleven kinds and kind 42", l)
+	if l := d.List(); len(l) != 13 || l[12] != (Digest{Kind: 42}) {
+		t.Errorf("digests %v, want twelve kinds and kind 42", l)
 	}
 }
 

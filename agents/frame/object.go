@@ -172,7 +172,7 @@ func (d *Digests) change(k state.Kind, objects, number uint64) {
 // List is a digest of each kind that is known here or held, in the order of kinds.
 func (d *Digests) List() []Digest {
 	var out []Digest
-	for k := state.KindHost; k <= state.KindSecurityLog; k++ {
+	for k := state.KindHost; k <= state.KindMirror; k++ {
 		if _, ok := d.kinds[k]; !ok {
 			out = append(out, Digest{Kind: k})
 		}

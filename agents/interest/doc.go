@@ -19,6 +19,7 @@
 //     their ports, gateways of routers, addresses that hosts translate to;
 //   - to the logs of what its ports' security groups let by and drop: those of a group come with the group, those of a port go where the port is, and those
 //     of a project to the hosts that have ports of the project;
+//   - to the mirrors of its ports' packets and to those for its ports: each comes with the port that gets the copies, and that port's network without what is in it;
 //   - to the SNAT addresses that it uses or owns, and to all hosts: it takes from tunnels what they send and nothing else, and which of them may send
 //     does not follow from what it sends itself.
 package interest

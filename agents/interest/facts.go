@@ -57,6 +57,8 @@ func (g *Graph) factsOf(o state.Object) facts {
 			}
 		}
 		return f
+	case *state.Mirror:
+		return mirrorFacts{g.node(state.KindPort, o.Port), g.node(state.KindPort, o.Target)}
 	case *state.SecurityLog:
 		switch {
 		case o.Port != "":

@@ -215,6 +215,8 @@ func (g *Graph) stale(n *node) {
 		g.stalePort(f.port)
 	case inNetwork:
 		g.stalePort(f.port)
+	case mirrorFacts:
+		g.stalePort(f.target)
 	}
 	for sub := range n.from(linkSubport) {
 		mark(sub)
@@ -248,6 +250,17 @@ func (g *Graph) disturb(n *node) {
 	case *portFacts:
 		for _, h := range f.hosts(n) {
 			b.disturbHost(h)
+		}
+		for mirror := range n.from(linkMirror) { // the port's network comes with it
+			all(mirror.ext().own)
+		}
+	case mirrorFacts:
+		for _, p := range []*node{f.port, f.target} {
+			if port, ok := p.facts.(*portFacts); ok {
+				for _, h := range port.hosts(p) {
+					b.disturbHost(h)
+				}
+			}
 		}
 	case *snatFacts:
 		for _, h := range f.on {

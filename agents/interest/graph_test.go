@@ -125,6 +125,7 @@ func TestChanges(t *testing.T) {
 		{"the last port goes", nil, []state.Ref{{Kind: state.KindPort, ID: "l1"}}, "h4 gone l1 l2 logp lone; h5 gone l1"},
 		{"a port with a log moves, and the log with it", []state.Object{&state.Port{ID: "l1", Network: "lone", Host: "h5"}}, nil, "h4 gone l1 l2 logp lone; h5 set l1 logp"},
 		{"a log turns to a project", []state.Object{&state.SecurityLog{ID: "log2", Project: "tenant"}}, nil, "h2 gone log2; h3 set log2"},
+		{"a mirror comes: each end learns of the other", []state.Object{&state.Mirror{ID: "m", Port: "l1", Target: "p3"}}, nil, "h3 set m; h4 set m net3 p3"},
 		{"a floating IP goes", nil, []state.Ref{{Kind: state.KindFloatingIP, ID: "f3"}}, "h2 gone f3; h3 gone f3"},
 		{"a host comes: all take what it sends", []state.Object{&state.Host{ID: "h6"}}, nil, "gw set h6; h1 set h6; h2 set h6; h3 set h6; h4 set h6; h5 set h6"},
 		{"nothing known goes", nil, []state.Ref{{Kind: state.KindPort, ID: "none"}}, ""},
@@ -225,7 +226,7 @@ func (w world) router() *state.Router {
 }
 
 func (w world) object() state.Object {
-	switch rapid.IntRange(0, 10).Draw(w.t, "kind") {
+	switch rapid.IntRange(0, 11).Draw(w.t, "kind") {
 	case 0:
 		return &state.Host{ID: w.id("h", 4), Gateway: rapid.Bool().Draw(w.t, "gateway")}
 	case 1:
@@ -249,6 +250,8 @@ func (w world) object() state.Object {
 		return &state.AddressSet{ID: set + w.id("/", 2), Set: set}
 	case 7:
 		return &state.SnatAddress{ID: w.id("snat", 2), Network: w.id("net", 6), Router: w.maybe("r", 4), Host: w.id("h", 4), Owner: w.id("h", 4)}
+	case 10:
+		return &state.Mirror{ID: w.id("mirror", 3), Port: w.id("p", 8), Target: w.id("p", 8)}
 	case 9:
 		return &state.SecurityLog{ID: w.id("log", 3), Project: w.maybe("project", 2), SecurityGroup: w.maybe("g", 3), Port: w.maybe("p", 8)}
 	case 8:

@@ -36,6 +36,8 @@ const (
 	linkSubport               // port: parent
 	linkBehind                // neighbour: the port that has its address now
 	linkLog                   // log: port
+	linkMirrored              // mirror: the port whose packets it copies
+	linkMirror                // mirror: the port that gets the copies
 	links
 )
 
@@ -168,6 +170,9 @@ func (f *portFacts) known(n *node) []*section {
 	out := []*section{f.network.ports()}
 	for floating := range n.from(linkFloating) {
 		out = add(out, floating.facts.(*floatingFacts).network.beyond())
+	}
+	for mirror := range n.from(linkMirror) {
+		out = add(out, mirror.own())
 	}
 	for neighbor := range n.from(linkBehind) {
 		out = add(out, neighbor.facts.(inNetwork).network.own())
@@ -304,6 +309,15 @@ func (f logFacts) places(*node) []*section {
 	return out
 }
 
+// mirrorFacts are the facts of a mirror, which has a section with itself and its target.
+type mirrorFacts struct{ port, target *node }
+
+func (f mirrorFacts) refers(each func(link, *node)) {
+	each(linkMirrored, f.port)
+	each(linkMirror, f.target)
+}
+func (f mirrorFacts) places(n *node) []*section { return []*section{n.own()} }
+
 type snatFacts struct {
 	network, router *node
 	on              []*node // who uses it, and who answers for it
@@ -332,6 +346,7 @@ func (f networkFacts) same(other facts) bool   { return f == other }
 func (f inNetwork) same(other facts) bool      { return f == other }
 func (f partFacts) same(other facts) bool      { return f == other }
 func (f logFacts) same(other facts) bool       { return f == other }
+func (f mirrorFacts) same(other facts) bool    { return f == other }
 func (f *floatingFacts) same(other facts) bool { return *f == *other.(*floatingFacts) }
 func (f *groupFacts) same(other facts) bool    { return slices.Equal(f.sets, other.(*groupFacts).sets) }
 

@@ -184,6 +184,15 @@ func (f *forwarding) packet(p *state.Port, dst netip.Addr) {
 			})
 		}
 	}
+	each(f, func(m *state.Mirror) {
+		if target := f.port(m.Target); m.Port == p.ID || m.Target == p.ID {
+			f.say("mirror %v", *m)
+			if target != nil {
+				f.deliver(target)
+				f.say("network %v", f.network(target.Network))
+			}
+		}
+	})
 	each(f, func(l *state.SecurityLog) {
 		if l.Covers(p) {
 			f.say("log %v", *l)

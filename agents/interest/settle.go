@@ -182,6 +182,7 @@ func (g *Graph) reach(host *node) map[*section]struct{} {
 		switch f := n.facts.(type) {
 		case *portFacts:
 			r.localPort(f)
+			r.mirrors(n)
 		case *snatFacts:
 			r.add(f.network.own())
 			if f.router != nil {
@@ -222,6 +223,18 @@ func (r *walk) inside(n *node) {
 func isTunnelled(n *node) bool {
 	f, ok := n.facts.(networkFacts)
 	return ok && f.tunnelled
+}
+
+// mirrors subscribes to the mirrors of a port's packets, and to those that it gets copies of.
+func (r *walk) mirrors(n *node) {
+	for _, l := range []link{linkMirrored, linkMirror} {
+		for mirror := range n.from(l) {
+			r.add(mirror.own())
+			if target, ok := mirror.facts.(mirrorFacts).target.facts.(*portFacts); ok {
+				r.add(target.network.own())
+			}
+		}
+	}
 }
 
 func (r *walk) localPort(f *portFacts) {

@@ -227,7 +227,7 @@ func (a *agent) hold() (release func()) {
 func (a *agent) has() string {
 	var ids []string
 	a.store.Read(func(v *state.View) {
-		for k := state.KindHost; k <= state.KindSecurityLog; k++ {
+		for k := state.KindHost; k <= state.KindMirror; k++ {
 			ids = append(ids, v.IDs(state.Index{List: state.ListAll, ID: k.String()})...)
 		}
 	})

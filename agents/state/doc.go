@@ -32,6 +32,7 @@ const (
 	KindSnatAddress
 	KindNeighbor
 	KindSecurityLog
+	KindMirror
 
 	KindPlug   Kind = 64 + iota // below: of this host, told by its own switch
 	KindUplink                  // a bridge to a physical network
@@ -58,8 +59,8 @@ func KindNamed(word string) (Kind, bool) {
 var kindNames = [...]string{
 	KindHost: "host", KindNetwork: "network", KindSubnet: "subnet", KindPort: "port", KindRouter: "router", KindFloatingIP: "floating-ip",
 	KindSecurityGroup: "security-group", KindAddressSet: "address-set", KindSnatAddress: "snat-address", KindNeighbor: "neighbor",
-	KindSecurityLog: "security-log",
-	KindPlug:        "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap", KindDown: "down",
+	KindSecurityLog: "security-log", KindMirror: "mirror",
+	KindPlug: "plug", KindUplink: "uplink", KindTunnel: "tunnel", KindZone: "zone", KindTap: "tap", KindDown: "down",
 }
 
 // Ref names an object.

@@ -58,6 +58,8 @@ func Parse(o *api.Object) (Object, error) {
 		out = p.neighbor(k.Neighbor)
 	case *api.Object_SecurityLog:
 		out = p.securityLog(k.SecurityLog)
+	case *api.Object_Mirror:
+		out = p.mirror(k.Mirror)
 	default:
 		return nil, ErrUnknownKind
 	}

@@ -110,3 +110,19 @@ func TestSecurityLog(t *testing.T) {
 		}
 	}
 }
+
+func TestMirror(t *testing.T) {
+	t.Parallel()
+	for direction, want := range map[api.Mirror_Direction][2]bool{api.Mirror_BOTH: {true, true}, api.Mirror_IN: {true, false}, api.Mirror_OUT: {false, true}} {
+		o, err := Parse(&api.Object{Kind: &api.Object_Mirror{Mirror: &api.Mirror{Id: "m", Key: 9, Port: "p", Target: "q", Direction: direction}}})
+		if m, ok := o.(*Mirror); err != nil || !ok || m.In != want[0] || m.Out != want[1] || !slices.Contains(indexesOf(m), Index{ListMirrorsOfPort, "p"}) {
+			t.Errorf("%s: %+v, %v", direction, o, err)
+		}
+	}
+	_, err := Parse(&api.Object{Kind: &api.Object_Mirror{Mirror: &api.Mirror{Id: "m", Port: "p", Target: "p", Direction: 5}}})
+	for _, want := range []string{"key: 0", "target: port p would get its own packets", "direction: 5 is not known"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

@@ -51,6 +51,7 @@ const (
 	ListLogsOfPort                     // port: logs of it
 	ListLogsOfGroup                    // security group: logs of it that name no port
 	ListLogsOfProject                  // project: logs of it that name no port and no security group
+	ListMirrorsOfPort                  // port: mirrors of its packets
 )
 
 // OnHost is the id of a list of ports of a network on a host.
@@ -118,6 +119,8 @@ func indexesOf(o Object) []Index {
 		add(ListNeighborsOfNetwork, o.Network)
 	case *SecurityLog:
 		add(o.list())
+	case *Mirror:
+		add(ListMirrorsOfPort, o.Port)
 	}
 	return out
 }
@@ -357,6 +360,8 @@ func kindOf[T Object]() Kind {
 		return KindNeighbor
 	case *SecurityLog:
 		return KindSecurityLog
+	case *Mirror:
+		return KindMirror
 	case *Plug:
 		return KindPlug
 	case *Uplink:

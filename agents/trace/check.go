@@ -127,7 +127,7 @@ func (c *checker) ask(host string, sw Switch, flow string, n int) error {
 			return err
 		}
 	}
-	if ends == 0 {
+	if ends == t.copies.ends() { // the packet itself has none
 		c.r.end(End{Verdict: Dropped, Reason: t.reason, Host: host})
 	}
 	return nil
@@ -205,7 +205,7 @@ func (c *checker) networkOf(final string) string {
 // the check did not ask, all that counts is that the packet is sent there.
 func Agree(port string, simulated, checked *Result) bool {
 	sent := map[string]bool{}
-	for _, e := range checked.Ends {
+	for _, e := range checked.everywhere() {
 		if e.Verdict == Sent {
 			sent[e.Host] = true
 		}
@@ -213,7 +213,7 @@ func Agree(port string, simulated, checked *Result) bool {
 	reached := map[string]bool{}
 	ends := func(r *Result, back bool) []string {
 		var out []string
-		for _, e := range r.Ends {
+		for _, e := range r.everywhere() {
 			if e.Verdict != Sent && sent[e.Host] {
 				reached[e.Host] = true
 				continue
@@ -233,7 +233,10 @@ func Agree(port string, simulated, checked *Result) bool {
 	return same && (simulated.Many || len(reached) == len(sent))
 }
 
+// everywhere are the ends and the copies.
+func (r *Result) everywhere() []End { return slices.Concat(r.Ends, r.Copies) }
+
 // delivers says whether the packet comes to a port.
 func (r *Result) delivers(port string) bool {
-	return slices.ContainsFunc(r.Ends, func(e End) bool { return e.Verdict == Delivered && e.Port == port })
+	return slices.ContainsFunc(r.everywhere(), func(e End) bool { return e.Verdict == Delivered && e.Port == port })
 }

@@ -34,6 +34,9 @@ func TestSimulationAgreesWithSwitches(t *testing.T) {
 				if err != nil {
 					r.Fatal(err)
 				}
+				for range simulated.Copies {
+					points["copies"]++
+				}
 				if !trace.Agree(port, simulated, checked) {
 					r.Errorf("port %s sends %s\nsimulated:\n%schecked:\n%s", port, p.Text(), simulated, checked)
 				}
@@ -55,7 +58,7 @@ func TestSimulationAgreesWithSwitches(t *testing.T) {
 			t.Errorf("no packet was %s: the packets prove less than they should", v)
 		}
 	}
-	for _, p := range []string{"tunnel", "out-rules", "in-rules", "route", "neighbor"} {
+	for _, p := range []string{"tunnel", "out-rules", "in-rules", "route", "neighbor", "copies"} {
 		if points[p] == 0 {
 			t.Errorf("no packet was decided on at %s: the packets prove less than they should", p)
 		}
@@ -85,7 +88,19 @@ func drawTopology(r *rapid.T) *topology {
 	for i := 1; i <= rapid.IntRange(2, guests).Draw(r, "ports"); i++ {
 		top.port(r, i, rapid.IntRange(1, networks).Draw(r, "network"))
 	}
+	top.mirrors(r)
 	return top
+}
+
+// mirrors has some ports' packets copied to others.
+func (top *topology) mirrors(r *rapid.T) {
+	for i := range rapid.IntRange(0, 2).Draw(r, "mirrors") {
+		m := &state.Mirror{ID: fmt.Sprintf("m%d", i), Key: uint32(500 + i), Port: rapid.SampledFrom(top.ports).Draw(r, "mirrored").ID, //nolint:gosec // small
+			Target: rapid.SampledFrom(top.ports).Draw(r, "target").ID, In: rapid.Bool().Draw(r, "in")}
+		if m.Out = !m.In || rapid.Bool().Draw(r, "out"); m.Port != m.Target {
+			top.objects = append(top.objects, m)
+		}
+	}
 }
 
 func (top *topology) network(r *rapid.T, n int) {

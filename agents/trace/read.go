@@ -27,6 +27,35 @@ type read struct {
 	bridges []string // beside the first
 	left    string   // the flow of the pass that went to another bridge, at its end
 	leaves  bool     // this pass does
+	depth   int      // how far what is said of the bridge is indented
+	copies  copies
+}
+
+// copies are those for mirrors, each begun by a clone, which asks first whether it is too big for where it goes.
+type copies struct {
+	asks bool // a clone has begun, and has not asked yet
+	fit  int
+	sent int // that came to somebody; ofproto/trace tells so of those that are too big, too
+}
+
+// ends are how many of the packet's ends are those of copies. What comes out of a tunnel for a mirror is no copy of something here.
+func (c copies) ends() int { return min(c.fit, c.sent) }
+
+// of says whether a line is of a copy's beginning, and no branch of the packet's own.
+func (c *copies) of(line string, length int) bool {
+	if lineCopy.MatchString(line) {
+		c.asks = true
+		return true
+	}
+	m := lineLarger.FindStringSubmatch(line)
+	if m == nil || !c.asks {
+		return false
+	}
+	c.asks = false
+	if n, _ := strconv.Atoi(m[1]); length+ethernetHeader <= n {
+		c.fit++
+	}
+	return true
 }
 
 // branch is where a switch asks whether a packet is larger than something: ofproto/trace, which knows no lengths, tells of both ways, first of the one that larger packets go, a level
@@ -41,7 +70,7 @@ type branch struct {
 
 // enter is told of each line.
 func (b *branch) enter(line string) {
-	indent := len(line) - len(strings.TrimLeft(line, " "))
+	indent := indented(line)
 	if m := lineLarger.FindStringSubmatch(line); m != nil && !b.ends {
 		n, _ := strconv.Atoi(m[1])
 		b.indent, b.larger = indent, b.length+ethernetHeader > n
@@ -53,6 +82,8 @@ func (b *branch) enter(line string) {
 		b.other, b.ends = b.larger, b.larger
 	}
 }
+
+func indented(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
 
 // ethernetHeader is its length, which the switch counts too.
 const ethernetHeader = 14
@@ -79,6 +110,8 @@ func (t tunnelTo) outer() string {
 
 var (
 	lineStep   = regexp.MustCompile(`^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$`)
+	lineCopy   = regexp.MustCompile(fmt.Sprintf(`^\s*clone\(.*resubmit\(,%d\)`, flows.TMirror))
+	lineSize   = regexp.MustCompile(`^check_pkt_len\(size=(\d+)`)
 	lineLarger = regexp.MustCompile(`^\s*check_pkt_larger\((\d+)\)`)
 	lineMiss   = regexp.MustCompile(`^\s*(\d+)\. No match`)
 	lineBridge = regexp.MustCompile(`^\s*bridge\("([^"]+)"\)`)
@@ -96,8 +129,14 @@ func readTrace(text string, length int) *read {
 	t := &read{branch: branch{length: length}}
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
+		if t.copies.of(line, length) {
+			continue
+		}
 		t.branch.enter(line)
 		if m := lineStep.FindStringSubmatch(line); m != nil {
+			if indented(line) < t.depth { // a copy was in that bridge: the packet goes on in the first
+				t.here, t.depth = t.first, 0
+			}
 			if t.here == t.first {
 				t.step(m)
 			}
@@ -108,6 +147,7 @@ func readTrace(text string, length int) *read {
 		}
 		if m := lineBridge.FindStringSubmatch(line); m != nil && m[1] != "" {
 			t.enter(m[1])
+			t.depth = indented(line)
 		}
 		if strings.Contains(line, "skipping output to input port") {
 			t.reason = "own-packet"
@@ -170,7 +210,9 @@ func (t *read) step(m []string) {
 		}
 	}
 	if !t.branch.other {
-		t.reason = flows.ReasonOf(flows.Cookie(cookie))
+		if t.reason = flows.ReasonOf(flows.Cookie(cookie)); table == uint64(flows.TMirror) && t.reason == "" {
+			t.copies.sent++
+		}
 		t.steps, t.at = append(t.steps, s), append(t.at, len(t.flows)-1)
 	}
 }
@@ -187,7 +229,14 @@ func (t *read) actions(list string) {
 		case "pop_vlan":
 			t.vlan = 0
 		case "clone", "sample", "check_pkt_len", "le": // not "gt": what is too big, the agent answers
+			if m := lineSize.FindStringSubmatch(a); m != nil {
+				if n, _ := strconv.Atoi(m[1]); t.branch.length+ethernetHeader > n {
+					continue
+				}
+			}
+			before := t.vlan
 			t.actions(strings.TrimSuffix(strings.TrimPrefix(a, name+"("), ")"))
+			t.vlan = before
 		case "tnl_push":
 			if m := tunnelPush.FindStringSubmatch(a[strings.Index(a, "ipv"):]); m != nil {
 				key, _ := strconv.ParseUint(m[3], 0, 64)
@@ -261,6 +310,8 @@ func inner(flow string) string {
 			part = strings.Replace(part, "icmp_", "icmpv6_", 1)
 		case (k == "tp_src" || k == "tp_dst") && (proto == "tcp" || proto == "udp" || proto == "sctp"):
 			part = strings.Replace(part, "tp_", proto+"_", 1)
+		case k == "nd_sll" && field(flow, "icmp_type") == 136, k == "nd_tll" && field(flow, "icmp_type") == 135:
+			continue // an answer that a flow made of a question: the packet has one option
 		case k == "nd_sll" || k == "nd_tll" || k == "arp_tha":
 			if v == "00:00:00:00:00:00" {
 				continue

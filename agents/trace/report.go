@@ -50,6 +50,7 @@ func (r *Report) judge(port string) {
 	if r.Simulated == nil || r.Checked == nil {
 		return
 	}
+	r.Checked.apart(r.Simulated)
 	if !Agree(port, r.Simulated, r.Checked) {
 		r.Findings = append(r.Findings, r.blame(port))
 	}
@@ -117,7 +118,7 @@ func (r *Report) blame(port string) Finding {
 			return Finding{Underlay, e.Host, "the switch cannot send to the other end of the tunnel: " + e.Reason}
 		}
 	}
-	want, got := difference(r.Simulated.Ends, r.Checked.Ends)
+	want, got := difference(r.Simulated.everywhere(), r.Checked.everywhere())
 	host := r.Checked.origin()
 	for _, e := range slices.Concat(got, want) {
 		if e.Host != "" {

@@ -95,9 +95,10 @@ func (s Step) String() string {
 
 // Result is what becomes of a packet, and why. A packet for many has several ends, sorted.
 type Result struct {
-	Ends  []End  `json:"ends"`
-	Steps []Step `json:"steps"`
-	Many  bool   `json:"many,omitempty"` // copies went to all of a network; those that were dropped are not told one by one
+	Ends   []End  `json:"ends"`
+	Copies []End  `json:"copies,omitempty"` // for mirrors; what switches say has them among the ends until it is held against a simulation
+	Steps  []Step `json:"steps"`
+	Many   bool   `json:"many,omitempty"` // copies went to all of a network; those that were dropped are not told one by one
 }
 
 // String is the result for people: each step in a line, then the ends.
@@ -109,12 +110,17 @@ func (r *Result) String() string {
 	for _, e := range r.Ends {
 		b.WriteString("=> " + e.String() + "\n")
 	}
+	for _, e := range r.Copies {
+		b.WriteString("=> for a mirror: " + e.String() + "\n")
+	}
 	return b.String()
 }
 
 func (r *Result) end(e End) { r.Ends = append(r.Ends, e) }
 
 func (r *Result) settle() *Result {
-	slices.SortFunc(r.Ends, func(a, b End) int { return strings.Compare(a.String(), b.String()) })
+	for _, list := range [][]End{r.Ends, r.Copies} {
+		slices.SortFunc(list, func(a, b End) int { return strings.Compare(a.String(), b.String()) })
+	}
 	return r
 }

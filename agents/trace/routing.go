@@ -136,6 +136,9 @@ func (w *walk) ownRouter(r *state.Router) {
 	case p.Type == IPv4 && p.Proto == ICMP && p.ICMPType == 8 || p.Type == IPv6 && p.Proto == ICMPv6 && p.ICMPType == 128:
 		w.step("router-in", r.Ref(), Fields{"ip_dst", "icmp_type"}, "router %s answers", r.ID)
 		w.r.end(End{Verdict: Answered, Host: w.at})
+		if w.at == w.src.Host {
+			w.copies(w.src, false)
+		}
 	case p.Proto == TCP || p.Proto == UDP:
 		w.step("router-in", r.Ref(), Fields{"ip_dst", "ip_proto"}, "router %s itself has no such port", r.ID)
 		w.served("unreachable")

@@ -65,6 +65,7 @@ func (w *walk) leave() {
 		return
 	}
 	w.step("classify", w.src.Ref(), Fields{"in_port"}, "from port %s in network %s", w.src.ID, w.net.ID)
+	w.copies(w.src, true)
 	if !w.allowedSource() || w.needsAgent() || w.answered() {
 		return
 	}
@@ -267,6 +268,7 @@ func (w *walk) answered() bool {
 	if r, mac := w.routerWith(asked); r != nil {
 		w.step("arp", r.Ref(), Fields{"arp_tpa"}, "the router has it, at %s", mac)
 		w.r.end(End{Verdict: Answered, Host: w.at})
+		w.copies(w.src, false)
 		return true
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: w.net.ID}) {
@@ -277,6 +279,7 @@ func (w *walk) answered() bool {
 			if f.Address == asked {
 				w.step("arp", port.Ref(), Fields{"arp_tpa"}, "port %s has it, at %s", port.ID, port.MAC)
 				w.r.end(End{Verdict: Answered, Host: w.at})
+				w.copies(w.src, false)
 				return true
 			}
 		}

@@ -109,4 +109,5 @@ func (w *walk) deliver(port *state.Port) {
 		return
 	}
 	w.r.end(End{Verdict: Delivered, Port: port.ID, Host: w.at})
+	w.copies(port, false)
 }

@@ -48,7 +48,7 @@ func runCommand(stderr io.Writer) *cobra.Command {
 		Long: "Makes the host's Open vSwitch carry out a desired state, and keeps it so until it is ended. The switch goes on with its flows when the agent ends.\n\n" +
 			"With --server, it is followed from relays or from Top, and kept in the state directory, so that the agent starts without them.\n\n" +
 			"With --state, the desired state is a file: YAML with the lists hosts, networks, subnets, ports, routers, floating_ips, security_groups,\n" +
-			"address_sets, snat_addresses, neighbors and security_logs. It is read again when it changes. A file with something wrong in it changes nothing.",
+			"address_sets, snat_addresses, neighbors, security_logs and mirrors. It is read again when it changes. A file with something wrong in it changes nothing.",
 		Args: argsOf(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return runAgent(c.Context(), cfg, f, stderr) },
 	}

@@ -117,7 +117,7 @@ func (b *Bed) Apply(set []state.Object, gone []state.Ref) {
 	b.Store.Apply(set, gone)
 	b.Store.Read(func(v *state.View) {
 		var shared []state.Object
-		for kind := state.KindHost; kind <= state.KindSecurityLog; kind++ {
+		for kind := state.KindHost; kind <= state.KindMirror; kind++ {
 			for _, id := range v.IDs(state.Index{List: state.ListAll, ID: kind.String()}) {
 				shared = append(shared, v.Get(state.Ref{Kind: kind, ID: id}))
 			}
