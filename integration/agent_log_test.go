@@ -97,6 +97,14 @@ func TestAgentsLog(t *testing.T) {
 	held.end()
 
 	f.flooded(ctx, h[0], client, beside, netip.AddrPortFrom(to.Addr(), 9), rate, burst)
+	// Its sender may send it: that is one connection, which nobody has answered.
+	sent, err := f.records(h[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent = slices.DeleteFunc(sent, func(r seclog.Record) bool { return !goesTo(r, 9) }); len(sent) != 1 || sent[0].Action != seclog.Accept {
+		t.Errorf("of the flood its sender's host has %d records, want one: %+.3v", len(sent), sent)
+	}
 
 	// Without the log there are no flows and no records; another log of the same host has its own still.
 	f.state.SecurityLogs[0] = &api.SecurityLog{Id: "log-beside", Project: "tenant", Port: besidePort.Id}

@@ -122,9 +122,10 @@ func compileLog(x *emitter, id string) {
 	}
 }
 
-// begins are the packets that the rules allow and that no connection is there for, or none that was allowed. To a group that keeps no connections each is one.
+// begins are the packets that the rules allow and that no connection is there for, or none that was allowed. To a group that keeps no connections each is one. A connection
+// stays new until it is answered, also when it is remembered, and with it the rule that let it by: one that has a rule has its record.
 func (s side) begins(m openflow.Match) []openflow.Match {
-	return []openflow.Match{tracked(m, ctNew, 0), marked(tracked(m, ctEstablished, 0), s.blocked, 1), m.Part(s.rule, 31, 1, 1)}
+	return []openflow.Match{tracked(m, ctNew, 0).Part(openflow.CTLabel, s.label, 32, 0), marked(tracked(m, ctEstablished, 0), s.blocked, 1), m.Part(s.rule, 31, 1, 1)}
 }
 
 // record sends the agent a copy of a packet's headers.

@@ -61,6 +61,7 @@ func TestLog(t *testing.T) {
 			dropped, out = dropIn, dropOut
 		}
 		says(tt.name+": a connection begins", accepted, from+"22", "trk,new")
+		says(tt.name+": it begins again, since nobody has answered", "", from+"22,ct_label=0x5", "trk,new")
 		says(tt.name+": it goes on", "", from+"22", "trk,est")
 		says(tt.name+": its answer", "", back, "trk,est,rpl")
 		says(tt.name+": it was blocked, and is allowed again", accepted, from+"22,ct_mark=1", "trk,est")
