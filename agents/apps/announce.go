@@ -92,9 +92,15 @@ func (a *announcer) look(v *state.View, o state.Object, now time.Time) {
 		}
 	case *state.Down:
 		for _, r := range state.All[*state.Router](v, state.Index{List: state.ListAll, ID: state.KindRouter.String()}) {
-			if r.Gateway != nil && slices.Contains(r.Gateway.Hosts, o.ID) {
-				a.look(v, r, now)
+			if r.Gateway == nil || !slices.Contains(r.Gateway.Hosts, o.ID) {
+				continue
 			}
+			if a.acts(v, r) && state.Find[*state.Down](v, o.ID) == nil { // it is back, and may have been the gateway for others than us meanwhile
+				for _, p := range r.Gateway.Addresses {
+					delete(a.held, address{r.Gateway.Network, p.Addr(), r.Gateway.MAC})
+				}
+			}
+			a.look(v, r, now)
 		}
 	case *state.Plug:
 		if p := state.Find[*state.Port](v, o.ID); p != nil {

@@ -302,6 +302,22 @@ func TestGatewayIsAnnouncedByWhoActs(t *testing.T) {
 	}
 }
 
+// A gateway from which others were cut off says again that it is one when they are back: another host was it for them, and said so.
+func TestGatewayIsAnnouncedAgain(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := &state.Router{ID: "r", Key: keyRouter, Gateway: &state.Gateway{Network: "out", MAC: macGateway, Addresses: []netip.Prefix{prefix("203.0.113.10/24")}, Hosts: []string{"h1", "h2"}}}
+	if l.change([]state.Object{r}); len(announced(t, l)) != 3 {
+		t.Error("not announced at first")
+	}
+	if l.change([]state.Object{&state.Down{ID: "h2"}}); len(announced(t, l)) != 0 {
+		t.Error("announced though nothing came here")
+	}
+	if l.change(nil, state.Ref{Kind: state.KindDown, ID: "h2"}); len(announced(t, l)) != 3 {
+		t.Error("not announced again when the other host is back")
+	}
+}
+
 // When another host's port announces the address, this host lets go without a word.
 func TestOwnerMovesToAnotherHost(t *testing.T) {
 	t.Parallel()
