@@ -122,7 +122,7 @@ func TableMap() []TableInfo {
 		{TInState, "in-state", TInRules, "", "As out-state."},
 		{TInRules, "in-rules", 0, "in-denied", "The ingress rules of the port's groups, as out-rules."},
 		{TInCommit, "in-commit", TDestPPS, "", "As out-commit."},
-		{TDestPPS, "dest-pps", TDestRate, "", "Quality of service: packets a second to a port."},
+		{TDestPPS, "dest-pps", TDestRate, "", "Quality of service: packets a second to a port. What is flooded is another packet from here on for each port that has limits: they drop no copies for others."},
 		{TDestRate, "dest-rate", TTapOut, "", "Quality of service: bits a second to a port."},
 		{TTapOut, "tap-out", TOutput, "", "Empty unless a trace was asked for: copies what goes out."},
 		{TMirror, "mirror", 0, "no-mirror", "Copies of mirrored packets: to the port that they are for, or to its host. What that port's network does not take is dropped."},
@@ -166,6 +166,7 @@ const (
 	FlagSource    = 9  // its Ethernet source is that of the address that its source was translated to
 	FlagTurn      = 10 // its destination on an external network is at this host too: it is routed once more
 	FlagLearned   = 11 // its Ethernet destination was learned
+	FlagApart     = 12 // what its receiver's limits drop is this packet only, and no copies for others
 	FlagMirrorOut = 14 // copied, or a copy: what its port sent
 	FlagMirrorIn  = 15 // copied, or a copy: what its port gets
 	FlagLogOut    = 16 // looked up again behind a log of what its sender's groups say of it

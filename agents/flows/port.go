@@ -173,6 +173,9 @@ func compileLimit(x *emitter, id string) {
 		}
 	}
 	limit(MeterOutP, TSourcePPS, TSourceL2, from(port.Key), openflow.MeterPktPS, q.EgressPPS, 0)
+	if q.IngressPPS > 0 || q.IngressKbps > 0 {
+		x.flow(port.Ref(), TDestPPS, PHigh, flagged(to(port.Key), FlagApart, false), apply(apart(raise(FlagApart), lookUp(TDestPPS))))
+	}
 	limit(MeterInP, TDestPPS, TDestRate, to(port.Key), openflow.MeterPktPS, q.IngressPPS, 0)
 	limit(MeterIn, TDestRate, TTapOut, to(port.Key), openflow.MeterKBPS, q.IngressKbps, q.IngressBurstKbit)
 	if q.DSCP < 0 {
@@ -182,4 +185,12 @@ func compileLimit(x *emitter, id string) {
 	mark := set(openflow.IPDSCP, uint64(q.DSCP)) //nolint:gosec // 6 bits, checked when it was read
 	limit(MeterOut, TSourceRate, TPuntClass, ipv4(from(port.Key)), openflow.MeterKBPS, q.EgressKbps, q.EgressBurstKbit, mark)
 	limit(MeterOut, TSourceRate, TPuntClass, ipv6(from(port.Key)), openflow.MeterKBPS, q.EgressKbps, q.EgressBurstKbit, mark)
+}
+
+// apart does actions to a copy of the packet that is one to the datapath too. All copies of a flooded packet are the same packet to it otherwise, and a meter that has enough
+// drops with one of them all that are still to be made: a guest at its limit would keep everybody behind it from being asked for. Open vSwitch sees whether it needs
+// such a copy by the actions that stand here, and not by those of flows that are looked up (until 4.0): the first is one that it cannot take back, and does nothing. What is for one
+// port alone, and the last copy, are as they were.
+func apart(actions ...openflow.Action) openflow.Action {
+	return &openflow.Clone{Actions: append([]openflow.Action{&openflow.OutputTrunc{Port: openflow.PortTable & 0xffff, MaxLen: 14}}, actions...)}
 }

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -165,4 +166,22 @@ func TestQoS(t *testing.T) {
 	if got := l.ovs.Ofctl("dump-meters", l.ovs.Mgmt("br0")); strings.Count(got, "meter=") != 1 {
 		t.Errorf("limits that are no more have left meters:\n%s", got)
 	}
+}
+
+// A guest at its limit loses its own copy of what is flooded, and nobody else's.
+func TestLimitsOfOneAmongMany(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.set(&state.Network{ID: "n1", Key: 7, MTU: 1450})
+	for n, limit := range []func(*state.Port){
+		nil, func(p *state.Port) { p.QoS.IngressKbps = 1000 }, func(p *state.Port) { p.QoS.IngressPPS = 20 },
+		func(p *state.Port) { p.QoS.IngressKbps, p.QoS.IngressPPS = 1000, 20 }, func(p *state.Port) { p.QoS.EgressKbps = 1000 },
+	} {
+		l.plug(n+1, "n1", "", limit)
+	}
+	l.set(l.port(6, "n1", "h2", "", nil))
+	l.same()
+	l.expect("to all", "in_port=1,dl_src=fa:16:3e:00:00:01,dl_dst=ff:ff:ff:ff:ff:ff,dl_type=0x88b5",
+		`clone\(meter\(\d+\),p2\),clone\(meter\(\d+\),p3\),clone\(meter\(\d+\),meter\(\d+\),p4\),p5,`+tunnelled("12", fmt.Sprintf("%#x", TunnelKey(TunnelNetwork, 7))))
+	l.expect("to one", "in_port=1,dl_src=fa:16:3e:00:00:01,dl_dst=fa:16:3e:00:00:04,dl_type=0x88b5", `meter\(\d+\),meter\(\d+\),p4`)
 }
