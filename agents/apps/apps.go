@@ -131,7 +131,7 @@ func (a *Apps) assemble() error {
 		{"learn", 705, []flows.Op{flows.OpAnnounce, flows.OpNeighbor}, false, neighbours.learn},
 		{"neighbor", 700, []flows.Op{flows.OpNeighbor}, false, neighbours.direct},
 		{"icmp-error", 600, []flows.Op{flows.OpTTL, flows.OpTooBig, flows.OpUnreachable}, true, errs.direct},
-		{"dns", 400, []flows.Op{flows.OpDNS}, true, namesOfPorts{}.direct},
+		{"dns", 400, []flows.Op{flows.OpDNS}, false, namesOfPorts{}.direct}, // an address is looked for among all ports of its network
 	}
 	if a.cfg.Metadata.Upstream != "" {
 		m, err := newMetadata(a.cfg.Metadata, a.cfg.Store, a.metrics, a.cfg.Log)

@@ -20,7 +20,7 @@ type director struct {
 	name     string
 	altitude int // higher ones are asked first
 	ops      []flows.Op
-	quick    bool                // it neither waits nor learns: it may run where packets are read
+	quick    bool                // it neither waits nor learns, nor looks at all of anything that may be large: it may run where packets are read
 	direct   func(*Case) Outcome // Passed: not mine
 }
 
