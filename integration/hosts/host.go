@@ -24,6 +24,9 @@ func (b *Bed) newHost(site, n int) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Open vSwitch reads its devices from sockets: their buffers stand for the rings of a network card, of 4,096 small packets. A kernel before 6.9 has
+	// one size for all namespaces, and is left as it is.
+	_ = node.set(map[string]string{"core/rmem_default": fmt.Sprint(4 << 20)})
 	h := &Host{Node: node, Site: site, UnderlayIP: underlay(site, 10+n)}
 	if b.cfg.UnderlayV6 {
 		h.UnderlayV6 = underlayV6(site, 10+n)
