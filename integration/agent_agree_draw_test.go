@@ -116,9 +116,7 @@ func drawRouter(r *rapid.T, i int) *api.Router {
 	if rapid.IntRange(0, 3).Draw(r, "gateway") > 0 {
 		router.Gateway = &api.Gateway{Network: "ext", Mac: routerMAC(i, 9).String(), Addresses: []string{fmt.Sprintf("203.0.113.%d/24", 5+i), fmt.Sprintf("2001:db8:113::%d/64", 5+i)},
 			NextHops: []string{"203.0.113.1", "2001:db8:113::1"}, Snat: api.SnatMode(rapid.IntRange(0, 3).Draw(r, "snat"))} //nolint:gosec // small
-		for _, h := range rapid.Permutation([]string{"s1h1", "s1h2", "s1h3"}).Draw(r, "gateways")[:rapid.IntRange(0, 2).Draw(r, "how many")] {
-			router.Gateway.Hosts = append(router.Gateway.Hosts, h)
-		}
+		router.Gateway.Hosts = rapid.Permutation([]string{"s1h1", "s1h2", "s1h3"}).Draw(r, "gateways")[:rapid.IntRange(0, 2).Draw(r, "how many")]
 	}
 	return router
 }

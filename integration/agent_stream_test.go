@@ -107,10 +107,16 @@ func (f *fleet) issue(ca *mtls.Authority, id mtls.Identity) mtls.Config {
 // join starts the agents of all hosts with the server, and returns how.
 func (f *fleet) join(ca *mtls.Authority) map[string][]string {
 	f.t.Helper()
+	return f.joinAt(ca, serverAddress)
+}
+
+// joinAt is join with a server somewhere else.
+func (f *fleet) joinAt(ca *mtls.Authority, server string) map[string][]string {
+	f.t.Helper()
 	args := map[string][]string{}
 	for _, h := range f.bed.Hosts() {
 		id := f.issue(ca, mtls.Identity{Role: mtls.Host, Site: "s1", Name: h.Name})
-		args[h.Name] = []string{"--server", serverAddress, "--site", "s1", "--cert", id.CertFile, "--key", id.KeyFile, "--ca", id.CAFile}
+		args[h.Name] = []string{"--server", server, "--site", "s1", "--cert", id.CertFile, "--key", id.KeyFile, "--ca", id.CAFile}
 		f.start(h, args[h.Name]...)
 	}
 	return args

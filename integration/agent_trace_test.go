@@ -216,6 +216,17 @@ func (s *traced) blames(ctx context.Context, want string) {
 	}
 }
 
+// blamesInTime is blames as soon as the switch has seen what was done to the underlay.
+func (s *traced) blamesInTime(ctx context.Context, want string) {
+	s.t.Helper()
+	s.await(ctx, "blamed is ["+want+"]", func() error {
+		if found, out := s.faults(ctx); fmt.Sprint(found) != "["+want+"]" {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
 // foreignFlow is a flow above ours, with a timeout, which the agent leaves alone as something that the switch has learned.
 func (s *traced) foreignFlow(ctx context.Context) {
 	h := s.bed.Host("s1h2")
@@ -260,18 +271,22 @@ func (s *traced) outOfTurn(ctx context.Context) {
 	}
 }
 
-// cut takes the link to the underlay from a host.
+// cut takes the way to the underlay from the sender's host, and then the link to it from the other.
 func (s *traced) cut(ctx context.Context) {
+	own := s.bed.Host("s1h1")
+	own.Run("ip", "link", "set", "br-phy", "down")
+	s.blamesInTime(ctx, "underlay s1h1")
+	out, err := s.tool(ctx, own, "trace", s.a.IfaceID, "10.1.0.12") // the other host is not asked
+	if err == nil || strings.Count(out, "FAULT in layer") != 1 || !strings.Contains(out, "FAULT in layer underlay, host s1h1") || !strings.Contains(out, "lost from s1h1 to s1h2") {
+		s.t.Errorf("%v, want one fault, at s1h1\n%s", err, out)
+	}
+	own.Run("ip", "link", "set", "br-phy", "up")
+	s.blamesInTime(ctx, "")
 	h := s.bed.Host("s1h2")
 	h.Run("ip", "link", "set", "ul0", "down")
 	s.blames(ctx, "underlay s1h2")
 	h.Run("ip", "link", "set", "ul0", "up")
-	s.await(ctx, "the way is back", func() error {
-		if found, out := s.faults(ctx); len(found) > 0 {
-			return errors.New(out)
-		}
-		return nil
-	})
+	s.blamesInTime(ctx, "")
 }
 
 // Who serves the stream of a site follows packets through it, with nothing but the hosts' streams.
@@ -316,7 +331,7 @@ func TestServerTraces(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if got := ends(r); got[1] != "[sent at s1h2]" || got[2] != "[sent at s1h2]" || len(r.Findings) > 0 || r.Unasked["s1h2"] == "" {
+		if got := ends(r); got[1] != "[sent to s1h2]" || got[2] != "[sent to s1h2]" || len(r.Findings) > 0 || r.Unasked["s1h2"] == "" {
 			return fmt.Errorf("%q; found %v, not asked %v", got, r.Findings, r.Unasked)
 		}
 		return nil

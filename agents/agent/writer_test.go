@@ -35,9 +35,9 @@ func (c *core) zonesMarked() map[string]string {
 // Of many zones only those are looked at that have changed; and none is forgotten while there is no bridge to tell, or when it could not be told.
 func TestFewZonesAreLookedAt(t *testing.T) {
 	t.Parallel()
-	h := &host{t: t, cfg: Default()}
-	h.cfg.Host = "h1"
-	c := newCore(h.cfg, time.Now)
+	cfg := Default()
+	cfg.Host = "h1"
+	c := newCore(cfg, time.Now)
 	c.seen = true
 	var all []int
 	for i := range 100 {

@@ -177,9 +177,12 @@ func (w *Way) left(c Copy, asked func(host string) bool) {
 	case !asked(c.ToHost):
 		w.Ends = append(w.Ends, End{Verdict: Sent, Host: c.ToHost})
 	case !arrived(c.ToHost):
-		w.Ends = append(w.Ends, End{Verdict: Lost, Reason: "from " + c.Host, Host: c.ToHost})
+		w.Ends = append(w.Ends, lostFrom(c))
 	}
 }
+
+// lostFrom is where a packet ends that was seen last as it left a host for another.
+func lostFrom(c Copy) End { return End{Verdict: Lost, Reason: "from " + c.Host, Host: c.ToHost} }
 
 // settled says whether no copy of the packet is still under way, as far as can be told.
 func (w *Way) settled() bool {

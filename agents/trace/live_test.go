@@ -146,10 +146,10 @@ func TestTwoTracesAtOnce(t *testing.T) {
 	}
 	// What arrived from nobody whom the packet was sent to is another's, however alike.
 	got := ways("h1", all, []Copy{own[0], own[1], told("h4", "arrived", "", mine, false), told("h4", "out", "p4", mine, false)})
-	if fmt.Sprint(got[0].Ends) != "[lost from h1 at h2]" {
+	if fmt.Sprint(got[0].Ends) != "[lost from h1 to h2]" {
 		t.Errorf("ends %v, want lost on the way to h2", got[0].Ends)
 	}
-	if got := ways("h1", func(h string) bool { return h != "h2" }, own[:2]); fmt.Sprint(got[0].Ends) != "[sent at h2]" {
+	if got := ways("h1", func(h string) bool { return h != "h2" }, own[:2]); fmt.Sprint(got[0].Ends) != "[sent to h2]" {
 		t.Errorf("ends %v, want sent to a host that was not asked", got[0].Ends)
 	}
 	if got := ways("h1", all, own[:1]); fmt.Sprint(got[0].Ends) != "[vanished at h1]" {
@@ -180,6 +180,7 @@ func TestFindings(t *testing.T) {
 		{name: "somebody else's flow", simulated: []End{delivered}, checked: []End{end(Dropped, "h2", "")}, live: []End{end(Vanished, "h2", "")},
 			steps: []Step{{Host: "h1"}, {Host: "h2", Foreign: true}}, want: "foreign h2"},
 		{name: "no route in the underlay", simulated: []End{delivered}, checked: []End{end(Dropped, "h1", noUnderlay)}, live: []End{end(Lost, "h2", "from h1")}, want: "underlay h1"},
+		{name: "no route in the underlay to a host that was not asked", simulated: []End{delivered}, checked: []End{end(Dropped, "h1", noUnderlay)}, live: []End{end(Sent, "h2", "")}, want: "underlay h1"},
 		{name: "lost in the underlay", simulated: []End{delivered}, checked: []End{delivered}, live: []End{end(Lost, "h2", "from h1")}, want: "underlay h2"},
 		{name: "lost in a switch", simulated: []End{delivered}, checked: []End{delivered}, live: []End{end(Vanished, "h1", "")}, want: "switch h1"},
 		{name: "dropped by a switch", simulated: []End{delivered}, checked: []End{delivered}, live: []End{end(Dropped, "h2", "in-denied")}, want: "switch h2"},
@@ -199,7 +200,7 @@ func TestFindings(t *testing.T) {
 				r.Checked.Steps = []Step{{Host: "h1"}}
 			}
 			if tt.live != nil {
-				w := &Way{Ends: tt.live, Copies: []Copy{{Host: "h1", Point: "in", At: time.Unix(1, 0)}}}
+				w := &Way{Ends: tt.live, Copies: []Copy{{Host: "h1", Point: "in", At: time.Unix(1, 0)}, {Host: "h1", Point: "out", ToHost: "h2"}}}
 				if tt.name != "for many, one gets none" {
 					w.Copies = append(w.Copies, Copy{Host: "h2", Point: "arrived"})
 				}
@@ -213,6 +214,9 @@ func TestFindings(t *testing.T) {
 			}
 			if got != tt.want {
 				t.Errorf("found %q, want %q: %v", got, tt.want, r.Findings)
+			}
+			if w := r.Followed(); w != nil && slices.ContainsFunc(r.Checked.Ends, End.unreachable) && fmt.Sprint(w.Ends) != "[lost from h1 to h2]" {
+				t.Errorf("the packet is said to have ended %v, want lost", w.Ends)
 			}
 		})
 	}

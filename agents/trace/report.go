@@ -57,12 +57,28 @@ func (r *Report) judge(port string) {
 	if r.Mode == Off || r.Mode == "" {
 		return
 	}
+	for _, w := range r.Live {
+		w.stranded(r.Checked)
+	}
 	best := r.closest(port)
 	if best == nil {
 		r.Findings = append(r.Findings, Finding{Guest, r.Checked.origin(), "no packet that fits was sent within the time"})
 		return
 	}
 	r.Findings = append(r.Findings, against(r.Checked, best, port)...)
+}
+
+// stranded has a packet lost that was to leave where the switch, by its own word, cannot send into the tunnel. It lifts a copy before it finds that out, so that
+// of a host that was not asked this looks as if the packet were sent there.
+func (w *Way) stranded(checked *Result) {
+	for i, e := range w.Ends {
+		for _, c := range w.Copies {
+			if e.Verdict == Sent && c.Point == "out" && c.ToHost == e.Host &&
+				slices.ContainsFunc(checked.Ends, func(said End) bool { return said.unreachable() && said.Host == c.Host }) {
+				w.Ends[i] = lostFrom(c)
+			}
+		}
+	}
 }
 
 // closest is the packet that is reported on: of probes, of which some may be lost, the one that went as foretold; of those that were watched, the first that

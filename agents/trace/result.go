@@ -54,8 +54,11 @@ type End struct {
 
 // String is the end in a line.
 func (e End) String() string {
-	words := []string{e.Verdict.String()}
-	for _, w := range []struct{ name, value string }{{"", e.Reason}, {"port", e.Port}, {"network", e.Network}, {"at", e.Host}} {
+	words, where := []string{e.Verdict.String()}, "at"
+	if e.Verdict == Sent || e.Verdict == Lost {
+		where = "to"
+	}
+	for _, w := range []struct{ name, value string }{{"", e.Reason}, {"port", e.Port}, {"network", e.Network}, {where, e.Host}} {
 		if w.value != "" {
 			words = append(words, strings.TrimSpace(w.name+" "+w.value))
 		}

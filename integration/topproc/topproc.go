@@ -31,7 +31,9 @@ const Password = "topproc-Secret-1"
 // startLimit bounds how long a Top may take until /healthz answers, on a machine that does much else.
 const startLimit = 60 * time.Second
 
-// program is the path of the built headwater.
+// Program is the path of the headwater of this tree, built once; it ends with this process.
+func Program() (string, error) { return program() }
+
 var program = sync.OnceValues(build)
 
 // build makes the program as a file without a name, which ends with this process.
