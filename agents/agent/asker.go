@@ -119,6 +119,10 @@ func askSocket(ctx context.Context, socket string, r *api.Request, each func(*ap
 	}
 	answer, err := client.Do(post)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) { // without the URL, which nobody knows
+			err = op.Err
+		}
 		return fmt.Errorf("no agent answers at %s: %w", socket, err)
 	}
 	defer answer.Body.Close() //nolint:errcheck // only read

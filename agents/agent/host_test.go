@@ -120,7 +120,7 @@ func (h *host) plug(device, port string, more ...string) {
 // await waits until something is so.
 func (h *host) await(what string, so func() (bool, string)) {
 	h.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	var why string
@@ -131,7 +131,7 @@ func (h *host) await(what string, so func() (bool, string)) {
 		}
 		select {
 		case <-limit:
-			h.t.Fatalf("%s: not after 20 s: %s", what, why)
+			h.t.Fatalf("%s: not after a minute: %s", what, why)
 		case <-ticker.C:
 		}
 	}

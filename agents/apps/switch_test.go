@@ -89,7 +89,7 @@ func (b *bed) await(what, device string, is func(gopacket.Packet) bool) gopacket
 	b.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		all := b.sent(device)
 		if i := slices.IndexFunc(all, is); i >= 0 {
@@ -204,7 +204,7 @@ func TestThroughTheSwitch(t *testing.T) {
 		a, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP)
 		return ok && bytes.Equal(a.SourceProtAddress, []byte{10, 0, 0, 100})
 	})
-	for deadline := time.After(10 * time.Second); !b.knows("10.0.0.100", "vm2"); {
+	for deadline := time.After(time.Minute); !b.knows("10.0.0.100", "vm2"); {
 		select {
 		case <-deadline:
 			t.Fatalf("found %+v, want vm2 as the owner of 10.0.0.100", b.found)

@@ -37,7 +37,7 @@ func TestWatch(t *testing.T) {
 				if n == want {
 					return
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%s: %d objects were not read", what, want)
 			}
 		}
@@ -146,7 +146,7 @@ func TestTwoWritesAtOnce(t *testing.T) {
 			if got != want {
 				t.Errorf("read %s, want %s", got, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%s was not read", want)
 		}
 	}

@@ -171,6 +171,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"run", "--state", "x", "--log-level", "loud"}, []string{"loud"}},
 		{[]string{"run", "--server", "x:1", "--site", "s1"}, []string{"--cert, --key and --ca"}},
 		{[]string{"run", "--server", "x:1", "--site", "s1", "--cert", "/nowhere", "--key", "/nowhere", "--ca", "/nowhere"}, []string{"certificate", "/nowhere"}},
+		{[]string{"trace", "p1", "nowhere", "--from", "here", "--proto", "smoke", "--live", "maybe"}, []string{`ADDRESS "nowhere"`, `--from "here"`, "--proto smoke", "--live maybe"}},
 		{[]string{"status", "--run-dir", "/nowhere"}, []string{"no agent answers at /nowhere/agent.sock"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

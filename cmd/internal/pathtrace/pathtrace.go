@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -62,11 +63,11 @@ func (f *Flags) Question(port, address string) (trace.Question, error) {
 	var errs []error
 	var err error
 	if q.To, err = netip.ParseAddr(address); err != nil {
-		errs = append(errs, fmt.Errorf("address: %w", err))
+		errs = append(errs, fmt.Errorf("ADDRESS %q: want an IP address", address))
 	}
 	if f.from != "" {
 		if q.From, err = netip.ParseAddr(f.from); err != nil {
-			errs = append(errs, fmt.Errorf("--from: %w", err))
+			errs = append(errs, fmt.Errorf("--from %q: want an IP address", f.from))
 		}
 	}
 	if q.Proto, err = protocol(f.proto, q.To); err != nil {
@@ -211,7 +212,7 @@ func lifted(way *trace.Way) (rows [][]any) {
 				to = t.what + t.id
 			}
 		}
-		rows = append(rows, []any{c.Host, c.Point, to, c.At.Sub(came.At).String(), c.Packet})
+		rows = append(rows, []any{c.Host, c.Point, to, c.At.Sub(came.At).Round(time.Microsecond).String(), c.Packet})
 	}
 	return rows
 }
