@@ -70,7 +70,7 @@ func (c *core) explain(s *api.TraceStep, found []met) {
 // owns says whether a flow is of the program, or one that a flow of the program has learned.
 func (c *core) owns(f met, k flows.Cookie) bool {
 	if f.timed {
-		return k.Class() != 0 && k.Epoch() == c.epoch
+		return f.key.Table == flows.TLearned && k.Class() != 0
 	}
 	_, ours := c.compiler.Flow(f.key)
 	return ours
