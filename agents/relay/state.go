@@ -17,7 +17,7 @@ func (s *Server) State() (*state.Store, error) {
 	held, incarnation := slices.Collect(maps.Values(s.objects)), s.incarnation
 	s.mu.Unlock()
 	if incarnation == "" {
-		return nil, fault.New(fault.Unavailable, "agents/relay.State", "nothing has come from above yet")
+		return nil, fault.New(fault.Unavailable, "", "nothing has come from above yet")
 	}
 	objects := make([]state.Object, 0, len(held))
 	for _, o := range held {

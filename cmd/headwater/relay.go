@@ -152,7 +152,7 @@ func runRelay(ctx context.Context, cfg relayConfig, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	log.InfoContext(ctx, "relay started", "site", who.Site, "host", who.Name, "address", listener.Addr().String())
+	log.InfoContext(ctx, "relay started", "site", who.Site, "relay", who.Name, "address", listener.Addr().String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return run.ServeMetrics(ctx, cfg.Metrics.Listen, metrics) })
