@@ -21,8 +21,9 @@ type server struct {
 	relay *relay.Server
 	end   func()
 
-	mu    sync.Mutex // guards the field below
-	ready map[string]string
+	mu        sync.Mutex // guards the fields below
+	ready     map[string]string
+	neighbors []*api.Neighbor
 }
 
 const serverAddress = "172.31.1.2:7900"
@@ -64,6 +65,7 @@ func (s *server) tell(m *api.FromAgent) {
 			s.ready[p.GetPort()] = m.GetHost()
 		}
 	}
+	s.neighbors = append(s.neighbors, m.GetReport().GetNeighbors()...)
 }
 
 func objectsOf(st *api.State) []*api.Object {

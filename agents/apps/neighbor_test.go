@@ -336,6 +336,29 @@ func TestOwnerMovesToAnotherHost(t *testing.T) {
 	}
 }
 
+// An address that goes to another host and comes back at once is told of at once: a pair of routers may change their minds.
+func TestOwnerComesBackAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	claim := from(flows.OpAnnounce, keyVM3, keyNet, (&writer{}).arp(layers.ARPRequest, macVM3, addr("10.0.0.100"), broadcast, 0, addr("10.0.0.100")))
+	l.ask(t, claim)
+	l.ask(t, claim)
+	if len(l.found) != 1 {
+		t.Fatalf("told %+v, want one: the second says nothing new", l.found)
+	}
+	other := *l.found[0]
+	other.Port, other.Host, other.Epoch = "vm9", "h2", other.Epoch+1
+	l.change([]state.Object{&other})
+	l.ask(t, claim)
+	if back := l.found[len(l.found)-1]; len(l.found) != 2 || back.Port != "vm3" || back.Epoch <= other.Epoch {
+		t.Errorf("told %+v, want that it is back, of a higher epoch than %d", l.found, other.Epoch)
+	}
+	l.ask(t, claim)
+	if len(l.found) != 2 {
+		t.Errorf("told %+v, want no more", l.found)
+	}
+}
+
 // Addresses that come to this host are announced thrice, more than a second apart; ports on physical networks by their Ethernet address only.
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,7 @@ type owned struct {
 	tries int
 	next  time.Time
 	told  time.Time
+	epoch uint64 // of what was told
 }
 
 func newOwners(host string) *owners { return &owners{host: host, owned: map[hop]*owned{}} }
@@ -64,12 +65,13 @@ func (o *owners) learn(c *Case) Outcome {
 	}
 	x.tries, x.next = 0, c.Now.Add(ownerProbed)
 	holds := was != nil && was.Port == c.Port.ID && was.MAC == mac && was.Host == o.host
-	if holds || same && c.Now.Sub(x.told) < tellAgain {
+	taken := was != nil && was.Epoch > x.epoch // by another, since this one told of it
+	if holds || same && !taken && c.Now.Sub(x.told) < tellAgain {
 		return Silent // as it was; or the state has not caught up
 	}
-	x.told = c.Now
+	x.told, x.epoch = c.Now, nextEpoch(c, h.id())
 	c.Learned = append(c.Learned, &state.Neighbor{
-		ID: h.id(), Network: c.Net.ID, Address: addr, MAC: mac, Port: c.Port.ID, Host: o.host, Epoch: nextEpoch(c, h.id()),
+		ID: h.id(), Network: c.Net.ID, Address: addr, MAC: mac, Port: c.Port.ID, Host: o.host, Epoch: x.epoch,
 	})
 	return Noted
 }
@@ -109,7 +111,7 @@ func (o *owners) adopt(c *Case) {
 		was, _ := x.(*state.Neighbor)
 		n := state.Find[*state.Network](c.View, was.Network)
 		if was.Host == o.host && was.Port != "" && n != nil && o.owned[hop{n.Key, was.Address}] == nil {
-			o.owned[hop{n.Key, was.Address}] = &owned{port: was.Port, mac: was.MAC, next: c.Now, told: c.Now}
+			o.owned[hop{n.Key, was.Address}] = &owned{port: was.Port, mac: was.MAC, next: c.Now, told: c.Now, epoch: was.Epoch}
 		}
 		return true
 	})

@@ -112,7 +112,7 @@ func TableMap() []TableInfo {
 		{TRouterOwn, "router-own", 0, "to-router", "What is for a router itself: echo requests are answered, what asks for a port is told that there is none."},
 		{TRouterAdmit, "router-admit", 0, "", "The meters of what routers have for the agent: each port's own, and of what no port of this host has sent, each router's. A router's flow looks a packet up here before it sends it to the agent, and goes on in its own table."},
 		{TRouterShare, "router-share", 0, "", "The same for what comes to a gateway from other hosts: one of the router's meters, by the packet's source."},
-		{TSwitch, "switch", 0, "unknown-mac", "The Ethernet destination within the network: a port, or all."},
+		{TSwitch, "switch", 0, "unknown-mac", "The Ethernet destination within the network: a port; of an address that several ports may have, the one that has it now, or each of them while that is not known; or all."},
 		{TLearned, "learned", 0, "", "Where Ethernet addresses that no port has were last seen, on networks that learn; looked up from switch. Its flows are the switch's own: they go when nothing has come from an address for 5 minutes."},
 		{TForeign, "foreign", TFlood, "", "To an Ethernet address that no port has, on a network that learns: where it was seen, or to all."},
 		{TDestination, "destination", 0, "unknown-destination", "The destination port: on this host, or on another in a tunnel, or through the bridge of a physical network. The only table that a migration changes."},

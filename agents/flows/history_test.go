@@ -87,6 +87,9 @@ func (w world) port() state.Object {
 	if w.number("pair", 3) == 0 {
 		p.AllowedPairs = []state.AddressPair{{Prefix: netip.MustParsePrefix("10.99.0.0/24"), MAC: p.MAC}}
 	}
+	if w.number("virtual", 3) == 0 {
+		p.AllowedPairs = append(p.AllowedPairs, state.AddressPair{Prefix: netip.MustParsePrefix("10.99.0.1/32"), MAC: virtualMAC})
+	}
 	if w.number("limit", 3) == 0 {
 		p.QoS.EgressKbps, p.QoS.IngressPPS = uint64(w.number("rate", 2))*1000, 50 //nolint:gosec // small
 	}
@@ -154,8 +157,12 @@ func (w world) snat() state.Object {
 
 func (w world) neighbor() state.Object {
 	n := w.number("neighbor", 4)
+	mac := labMAC(0x400 + n)
+	if w.yes("virtual") {
+		mac = virtualMAC
+	}
 	return &state.Neighbor{ID: fmt.Sprint("y", n), Network: fmt.Sprint("n", 2*w.number("where", 2)), Address: netip.AddrFrom4([4]byte{10, 4, 0, byte(250 + n/2)}),
-		MAC: labMAC(0x400 + n), Port: w.one("port", "", "p0", "p2"), Epoch: uint64(w.number("epoch", 2))} //nolint:gosec // small
+		MAC: mac, Port: w.one("port", "", "p0", "p2"), Epoch: uint64(w.number("epoch", 2))} //nolint:gosec // small
 }
 
 func (w world) zone() state.Object {

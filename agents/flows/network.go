@@ -190,6 +190,11 @@ func compilePeer(x *emitter, id string) {
 	if x.any(state.ListRoutersOfNetwork, network.ID) {
 		portNeighbors(x, port, network)
 	}
+	for _, a := range port.AllowedPairs {
+		if a.MAC != port.MAC {
+			x.need(ruleClaimed, state.WithMAC(network.ID, a.MAC))
+		}
+	}
 	place(x, port, network)
 }
 

@@ -80,10 +80,14 @@ func (w way) dead(x *emitter) bool {
 		return false
 	}
 	port := x.portWith(w.network, w.hop)
-	if port == nil || port.Foreign {
-		return false
-	}
+	return port != nil && dead(x, port)
+}
+
+// dead says whether it is known that a port takes no packets.
+func dead(x *emitter, port *state.Port) bool {
 	switch {
+	case port.Foreign:
+		return false
 	case isDown(x, port), port.Unplugged, port.Host == "":
 		return true
 	case port.Host == x.c.cfg.Host:

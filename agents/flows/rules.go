@@ -32,6 +32,7 @@ const (
 	ruleLog      rule = 40 // records of what a set of groups, or a port's, let begin or drop
 	ruleMirror   rule = 41 // the copies of a mirror
 	ruleMirrored rule = 42 // a plugged port that has mirrors
+	ruleClaimed  rule = 43 // an Ethernet address that ports of a network may have besides their own
 	rulePart     rule = 20 // a part of an address set, for one group and direction
 )
 
@@ -90,6 +91,8 @@ func (r rule) about() about {
 		return about{"address", false, compileAddress}
 	case ruleSender:
 		return about{"sender", false, compileSender}
+	case ruleClaimed:
+		return about{"claimed", false, compileClaimed}
 	case ruleLimit:
 		return about{"limit", false, compileLimit}
 	}

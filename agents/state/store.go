@@ -52,6 +52,8 @@ const (
 	ListLogsOfGroup                    // security group: logs of it that name no port
 	ListLogsOfProject                  // project: logs of it that name no port and no security group
 	ListMirrorsOfPort                  // port: mirrors of its packets
+	ListPortsOfMAC                     // WithMAC(network, address): ports that have the address in their allowed address pairs, and not for their own
+	ListNeighborsOfPort                // port: addresses that it has announced
 )
 
 // OnHost is the id of a list of ports of a network on a host.
@@ -59,6 +61,9 @@ func OnHost(network, host string) string { return network + "@" + host }
 
 // NameID is the ID of ListPortsOfName: names are the same whatever the case of their letters.
 func NameID(network, name string) string { return network + " " + strings.ToLower(name) }
+
+// WithMAC is the id of a list of what has an Ethernet address on a network.
+func WithMAC(network string, mac MAC) string { return network + "@" + mac.String() }
 
 // AtAddress is the id of a list of what has an address on a network.
 func AtAddress(network string, a netip.Addr) string { return network + "@" + a.String() }
@@ -94,6 +99,11 @@ func indexesOf(o Object) []Index {
 		for _, g := range o.SecurityGroups {
 			add(ListPortsOfGroup, g)
 		}
+		for _, a := range o.AllowedPairs {
+			if a.MAC != o.MAC {
+				add(ListPortsOfMAC, WithMAC(o.Network, a.MAC))
+			}
+		}
 	case *Router:
 		for _, i := range o.Interfaces {
 			add(ListRoutersOfNetwork, i.Network)
@@ -117,6 +127,7 @@ func indexesOf(o Object) []Index {
 		add(ListSnatOfAddress, AtAddress(o.Network, o.Address))
 	case *Neighbor:
 		add(ListNeighborsOfNetwork, o.Network)
+		add(ListNeighborsOfPort, o.Port)
 	case *SecurityLog:
 		add(o.list())
 	case *Mirror:

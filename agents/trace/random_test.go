@@ -255,6 +255,7 @@ func (top *topology) port(r *rapid.T, i, n int) {
 	if rapid.IntRange(0, 3).Draw(r, "pair") == 0 {
 		p.AllowedPairs = []state.AddressPair{{Prefix: v4(n, 200, 29).Masked(), MAC: p.MAC}}
 	}
+	top.virtual(r, p, i, n)
 	for g := 1; g <= 3; g++ {
 		if rapid.Bool().Draw(r, "in group") {
 			p.SecurityGroups = append(p.SecurityGroups, fmt.Sprintf("g%d", g))
@@ -266,6 +267,18 @@ func (top *topology) port(r *rapid.T, i, n int) {
 	top.floating(r, p, i)
 	top.ports = append(top.ports, p)
 	top.objects = append(top.objects, p)
+}
+
+// virtual lets a port have an address with an Ethernet address that others may have, too, now and then, and announce it.
+func (top *topology) virtual(r *rapid.T, p *state.Port, i, n int) {
+	if rapid.IntRange(0, 2).Draw(r, "virtual") > 0 {
+		return
+	}
+	p.AllowedPairs = append(p.AllowedPairs, state.AddressPair{Prefix: v4(n, 150, 32), MAC: mac(0x5e)})
+	if rapid.IntRange(0, 3).Draw(r, "announced") == 0 {
+		top.objects = append(top.objects, &state.Neighbor{ID: fmt.Sprintf("v%d", i), Network: p.Network, Address: v4(n, 150, 32).Addr(), MAC: rapid.SampledFrom([]state.MAC{mac(0x5e), p.MAC}).Draw(r, "named"), Port: p.ID, Host: p.Host,
+			Epoch: uint64(i)}) //nolint:gosec // small
+	}
 }
 
 // packet is one that means something to the topology, most of the time.
@@ -338,7 +351,15 @@ func (top *topology) leave(from *state.Port, p *trace.Packet) bool {
 
 // odd makes a packet of another kind, now and then.
 func (top *topology) odd(r *rapid.T, from, to *state.Port, p *trace.Packet) {
-	switch rapid.IntRange(0, 14).Draw(r, "odd") {
+	switch rapid.IntRange(0, 16).Draw(r, "odd") {
+	case 10:
+		p.EthDst = mac(0x5e)
+	case 11:
+		for _, a := range from.AllowedPairs {
+			if a.MAC == mac(0x5e) && p.Type == trace.IPv4 {
+				p.EthSrc, p.Src = a.MAC, a.Prefix.Addr()
+			}
+		}
 	case 0:
 		p.EthSrc = to.MAC
 	case 1:

@@ -22,6 +22,9 @@ func (w *walk) enter() {
 			return
 		}
 	}
+	if w.claimed() {
+		return
+	}
 	if w.net.Segment != state.Overlay && w.net.Learn {
 		w.step("switch", w.net.Ref(), Fields{"eth_dst"}, "no port has that address: to where a switch has seen it, or to all")
 		w.flood()
