@@ -186,13 +186,15 @@ func (p *parser) interfacePrefixes(field string, list []string) []netip.Prefix {
 func (p *parser) host(m *api.Host) *Host {
 	out := &Host{ID: p.id("id", m.GetId()), Key: p.key(m.GetKey()), Site: p.maybeID("site", m.GetSite()), Gateway: m.GetGateway()}
 	for _, e := range m.GetTunnelEnds() {
-		port := e.GetPort()
+		port, address := e.GetPort(), p.addr("tunnel_ends", e.GetAddress())
+		// Packets that did not come by a tunnel of that family have the address of all zeros: whoever sent them would be taken for the host.
+		p.want(!address.IsUnspecified() && !address.IsMulticast(), "tunnel_ends", "%s is no address that a host sends from", address)
 		p.want(e.GetEncapsulation() <= api.Encapsulation_GENEVE, "tunnel_ends", "encapsulation %d is not known here", e.GetEncapsulation())
 		if port == 0 {
 			port = map[api.Encapsulation]uint32{api.Encapsulation_VXLAN: 4789, api.Encapsulation_GENEVE: 6081}[e.GetEncapsulation()]
 		}
 		out.TunnelEnds = append(out.TunnelEnds, TunnelEnd{
-			Address: p.addr("tunnel_ends", e.GetAddress()), Zone: p.maybeID("tunnel_ends zone", e.GetZone()),
+			Address: address, Zone: p.maybeID("tunnel_ends zone", e.GetZone()),
 			Encap: Encap(e.GetEncapsulation()), Port: uint16(p.number("tunnel_ends port", port, 1, math.MaxUint16)), //nolint:gosec // checked
 		})
 	}

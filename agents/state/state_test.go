@@ -28,6 +28,17 @@ func TestParseNamesEveryFault(t *testing.T) {
 	}
 }
 
+// A host with an address of all zeros would have every host take whatever came by no tunnel of that family for its packets.
+func TestTunnelEndsAreAddressesOfHosts(t *testing.T) {
+	t.Parallel()
+	for address, ok := range map[string]bool{"192.0.2.1": true, "2001:db8::1": true, "0.0.0.0": false, "::": false, "239.1.1.1": false, "ff02::1": false} {
+		_, err := Parse(&api.Object{Kind: &api.Object_Host{Host: &api.Host{Id: "h1", Key: 1, TunnelEnds: []*api.TunnelEnd{{Address: address}}}}})
+		if (err == nil) != ok {
+			t.Errorf("a host with tunnel end %s: %v, want it taken: %t", address, err, ok)
+		}
+	}
+}
+
 func TestStoreLists(t *testing.T) {
 	t.Parallel()
 	s := NewStore()
