@@ -31,7 +31,7 @@ func TestAgentsReachOutside(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(context.Context)
-	}{{"by a gateway", s.byGateway}, {"IPv6", s.untranslated}, {"each host by itself", s.byHost}, {"floating IPs", s.floating}, {"a guest moves", s.moves},
+	}{{"by a gateway", s.byGateway}, {"IPv6", s.untranslated}, {"each host by itself", s.byHost}, {"floating IPs", s.floating}, {"a floating IP of an address that moves", s.shared}, {"a guest moves", s.moves},
 		{"a floating IP moves", s.reassociated}} {
 		s.inGroup(t, part.name, part.test)
 	}
@@ -136,6 +136,57 @@ func (s *outsideScene) floating(ctx context.Context) {
 		s.talks(ctx, s.c.Node, at(ip, 8), "203.0.113.63") // who has none comes by its host's address
 		s.talks(ctx, s.e.Node, at(ip, 8), "203.0.113.63")
 	}
+}
+
+// shared is a virtual IP of two guests, kept by a port that is bound nowhere, and its floating IP: both are where the address was announced last, as with a pair of load balancers.
+func (s *outsideScene) shared(ctx context.Context) {
+	const virtual, outer = "10.1.0.100", "203.0.113.60"
+	pairs := []*api.AddressPair{{Prefix: virtual}}
+	s.portA.AllowedPairs, s.portC.AllowedPairs = pairs, pairs
+	ports, floating := len(s.state.Ports), len(s.state.FloatingIps)
+	s.state.Ports = append(s.state.Ports, &api.Port{Id: "virtual", Key: 900, Network: "red", Mac: outsideMAC(90), PortSecurity: true,
+		FixedIps: []*api.FixedIP{{Subnet: "red-4", Address: virtual}}})
+	s.state.FloatingIps = append(s.state.FloatingIps, &api.FloatingIP{Id: "f-virtual", Network: "ext", Router: "r1", Address: outer, Mac: outsideMAC(60), Port: "virtual", FixedIp: virtual})
+	s.commit()
+	for i, owner := range []*hosts.VM{s.a, s.c, s.a} {
+		if i > 0 {
+			[]*hosts.VM{s.a, s.c}[i%2^1].Run("ip", "addr", "del", virtual+"/32", "dev", "eth0")
+		}
+		owner.Run("ip", "addr", "add", virtual+"/32", "dev", "eth0")
+		owner.Run("sh", "-c", "arping -q -c 1 -A -I eth0 "+virtual+" >/dev/null 2>&1 &") // which stays for a second after it has sent
+		s.await(ctx, owner.Host().Name+" knows that "+owner.Name+" has the address", func() error {
+			out, err := s.tool(ctx, owner.Host(), "state", "neighbor", "-f", "json")
+			if err == nil && (!strings.Contains(out, virtual) || !strings.Contains(out, owner.IfaceID)) {
+				err = fmt.Errorf("it knows %s", out)
+			}
+			return err
+		})
+		// What a host says of it, all are told.
+		s.state.Neighbors = []*api.Neighbor{{Id: "11/" + virtual, Network: "red", Address: virtual, Mac: owner.MAC.String(), Port: owner.IfaceID, Host: owner.Host().Name,
+			Epoch: uint64(time.Now().UnixMilli())}} //nolint:gosec // after 1970
+		s.commit()
+		s.await(ctx, "the physical switch knows where the floating IP is", func() error {
+			if at := s.out.Behind(outsideMAC(60)); at != owner.Host().Name {
+				return fmt.Errorf("it is behind %q", at)
+			}
+			return nil
+		})
+		sent := owner.Capture("eth0", "icmp and dst "+virtual)
+		s.out.MustReach(mustAddr(outer))
+		s.b.MustReach(mustAddr(virtual)) // by the router
+		other := []*hosts.VM{s.c, s.a}[i%2]
+		other.MustReach(mustAddr(virtual)) // in its own network, where flows answer for ports that are somewhere
+		if _, err := sent.Await(ctx, "10.2.0.12 > "+virtual); err != nil {
+			s.t.Errorf("what is for %s does not come to %s: %v", virtual, owner.Name, err)
+		}
+		if _, err := sent.Stop(); err != nil {
+			s.t.Error(err)
+		}
+	}
+	s.a.Run("ip", "addr", "del", virtual+"/32", "dev", "eth0")
+	s.portA.AllowedPairs, s.portC.AllowedPairs, s.state.Neighbors = nil, nil, nil
+	s.state.Ports, s.state.FloatingIps = s.state.Ports[:ports], s.state.FloatingIps[:floating]
+	s.commit()
 }
 
 // moves takes a guest to another host: its agent announces the floating IP there, and a connection that stands goes on there.

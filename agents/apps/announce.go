@@ -78,7 +78,7 @@ func (a *announcer) look(v *state.View, o state.Object, now time.Time) {
 	switch o := o.(type) {
 	case *state.FloatingIP:
 		f := state.Find[*state.FloatingIP](v, o.ID)
-		a.hold(address{o.Network, o.Address, o.MAC}, f != nil && *f == *o && a.here(v, o.Port), now)
+		a.hold(address{o.Network, o.Address, o.MAC}, f != nil && *f == *o && a.here(v, behind(v, f)), now)
 	case *state.SnatAddress:
 		s := state.Find[*state.SnatAddress](v, o.ID)
 		a.hold(address{o.Network, o.Address, o.MAC}, s != nil && s.Address == o.Address && s.Owner == a.host, now)
@@ -102,6 +102,15 @@ func (a *announcer) look(v *state.View, o state.Object, now time.Time) {
 			}
 			a.look(v, r, now)
 		}
+	case *state.Neighbor:
+		if o.Port == "" {
+			return
+		}
+		for _, f := range state.All[*state.FloatingIP](v, state.Index{List: state.ListAll, ID: state.KindFloatingIP.String()}) {
+			if f.FixedIP == o.Address {
+				a.look(v, f, now)
+			}
+		}
 	case *state.Plug:
 		if p := state.Find[*state.Port](v, o.ID); p != nil {
 			a.look(v, p, now)
@@ -115,6 +124,24 @@ func (a *announcer) look(v *state.View, o state.Object, now time.Time) {
 			a.hold(address{network: o.Network, mac: o.MAC}, a.here(v, o.ID), now)
 		}
 	}
+}
+
+// behind is the port that a floating IP is at: the one that it is of, or, where that is bound nowhere, the one that announced its fixed IP last.
+func behind(v *state.View, f *state.FloatingIP) string {
+	p := state.Find[*state.Port](v, f.Port)
+	if p == nil || p.Down || p.Bound() {
+		return f.Port
+	}
+	var owner *state.Neighbor
+	for _, n := range state.All[*state.Neighbor](v, state.Index{List: state.ListNeighborsOfNetwork, ID: p.Network}) {
+		if n.Address == f.FixedIP && (owner == nil || n.Epoch > owner.Epoch) {
+			owner = n
+		}
+	}
+	if owner == nil {
+		return ""
+	}
+	return owner.Port
 }
 
 // here says whether a port is plugged here, and packets to it come here.

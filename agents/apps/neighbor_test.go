@@ -359,6 +359,29 @@ func TestOwnerComesBackAtOnce(t *testing.T) {
 	}
 }
 
+// The floating IP of a virtual IP, whose port is bound nowhere, is announced where the virtual IP comes to.
+func TestFloatingIPFollowsAnAddress(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	keeper := &state.Port{ID: "keeper", Key: 90, Network: "net", MAC: 0xfa163e000090, FixedIPs: []state.FixedIP{{Address: addr("10.0.0.99")}}}
+	fip := &state.FloatingIP{ID: "f", Network: "out", Router: "r", Address: addr("203.0.113.50"), MAC: 0xfa163e000050, Port: "keeper", FixedIP: addr("10.0.0.99")}
+	l.change([]state.Object{keeper, fip})
+	if n := len(announced(t, l)); n != 0 {
+		t.Errorf("%d announcements of what nobody has", n)
+	}
+	at := &state.Neighbor{ID: "v", Network: "net", Address: addr("10.0.0.99"), MAC: 0xfa163e000090, Port: "vm9", Host: "h2", Epoch: 1}
+	l.change([]state.Object{at})
+	if n := len(announced(t, l)); n != 0 {
+		t.Errorf("%d announcements of what is on another host", n)
+	}
+	here := *at
+	here.Port, here.Host, here.Epoch = "vm1", "h1", 2
+	l.change([]state.Object{&here})
+	if n := len(announced(t, l)); n == 0 {
+		t.Error("it has come here and is not announced")
+	}
+}
+
 // Addresses that come to this host are announced thrice, more than a second apart; ports on physical networks by their Ethernet address only.
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()

@@ -113,3 +113,42 @@ func TestClaimedByMany(t *testing.T) {
 	l.expect("to who announced it", "in_port=1,"+toVirtual, tunnelled("12", "0x200064"))
 	l.same()
 }
+
+// The port of a virtual IP is bound nowhere: its address, and a floating IP of that, are at who has announced it.
+func TestKeptAddress(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	pair := func(p *state.Port) {
+		p.AllowedPairs = []state.AddressPair{{Prefix: netip.MustParsePrefix("10.0.0.99/32"), MAC: p.MAC}}
+	}
+	l.set(&state.Network{ID: "n1", Key: 7, MTU: 1450}, &state.Network{ID: "n2", Key: 8, MTU: 1450},
+		&state.Router{ID: "r", Key: 9, Interfaces: []state.RouterInterface{
+			{Network: "n1", MAC: labMAC(0xa1), Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.254/24")}},
+			{Network: "n2", MAC: labMAC(0xa2), Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.254/24")}}}})
+	l.plug(1, "n2", "10.0.2.1", nil)
+	l.plug(4, "n1", "10.0.0.4", nil)
+	p2 := l.plug(2, "n1", "10.0.0.2", pair)
+	p3 := l.port(3, "n1", "h2", "10.0.0.3", pair)
+	kept := l.port(5, "n1", "", "10.0.0.99", nil)
+	l.set(p3, kept)
+	routed := "in_port=1,icmp,dl_src=" + labMAC(1).String() + ",dl_dst=" + labMAC(0xa2).String() + ",nw_src=10.0.2.1,nw_dst=10.0.0.99,nw_ttl=64"
+	asked := "in_port=4,arp,dl_src=" + labMAC(4).String() + ",dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_spa=10.0.0.4,arp_tpa=10.0.0.99,arp_sha=" + labMAC(4).String()
+	has := func(p *state.Port, epoch uint64) *state.Neighbor {
+		return &state.Neighbor{ID: "v", Network: "n1", Address: netip.MustParseAddr("10.0.0.99"), MAC: p.MAC, Port: p.ID, Host: p.Host, Epoch: epoch}
+	}
+	l.expect("nobody has announced it", routed, "drop")
+	l.expect("who asks for it asks all", asked, "p2,"+tunnelled("12", "0x7"))
+	l.set(has(p2, 1))
+	at := func(mac state.MAC) string {
+		return `set\(eth\(src=` + labMAC(0xa1).String() + `,dst=` + mac.String() + `\)\),set\(ipv4\(ttl=63\)\),`
+	}
+	l.expect("it is here", routed, at(p2.MAC)+"p2")
+	l.set(has(p3, 2))
+	l.expect("it has moved", routed, at(p3.MAC)+tunnelled("12", "0x200003"))
+	bound := *kept
+	bound.Host = "h2"
+	l.set(&bound)
+	l.expect("the port itself is bound", routed, at(kept.MAC)+tunnelled("12", "0x200005"))
+	l.expect("who asks is answered", asked, `set\(.*sha=`+kept.MAC.String()+`,.*\)\),p4`)
+	l.same()
+}

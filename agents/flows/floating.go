@@ -26,6 +26,19 @@ func natKnown(zone uint16, next Table) openflow.Action {
 	return viaNAT(zone, 0, next, &openflow.NAT{})
 }
 
+// floatingPort is the port that a floating IP is at: the one that it is of, or, where that is bound nowhere, the one that announced its fixed IP last.
+func floatingPort(x *emitter, f *state.FloatingIP) *state.Port {
+	port := get[*state.Port](x, f.Port)
+	if port == nil || port.Down || port.Bound() {
+		return port
+	}
+	n := newest(all[*state.Neighbor](x, state.ListNeighborsOfNetwork, port.Network))[f.FixedIP]
+	if n == nil {
+		return nil
+	}
+	return get[*state.Port](x, n.Port)
+}
+
 // compileFloating makes a floating IP at the host of its port, and nowhere else: there it is answered for, and translated to the port's own address and
 // back. Security groups see the port's own address. Where the external network travels in tunnels there is nobody outside to answer: hosts would have to be told at which of them each
 // address is, and the agent refuses it.
@@ -34,7 +47,7 @@ func compileFloating(x *emitter, id string) {
 	if f == nil {
 		return
 	}
-	port, router, outer := get[*state.Port](x, f.Port), get[*state.Router](x, f.Router), get[*state.Network](x, f.Network)
+	port, router, outer := floatingPort(x, f), get[*state.Router](x, f.Router), get[*state.Network](x, f.Network)
 	zone := get[*state.Zone](x, f.Router)
 	if port == nil || port.Down || port.Host != x.c.cfg.Host || outer == nil || zone == nil || zone.Dnat == 0 {
 		return

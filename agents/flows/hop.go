@@ -14,7 +14,7 @@ func depOfHop(network string, a netip.Addr) dep {
 	return dep{list: listHop, id: state.AtAddress(network, a)}
 }
 
-// portWith is the port that has an address on a network, by itself or because it has announced it last; or nil.
+// portWith is the port that has an address on a network, by itself or because it has announced it last; or nil. Who has announced it goes before one that is bound nowhere or down.
 func (x *emitter) portWith(network *state.Network, a netip.Addr) *state.Port {
 	x.read(depOfHop(network.ID, a))
 	var found *state.Port
@@ -25,11 +25,13 @@ func (x *emitter) portWith(network *state.Network, a netip.Addr) *state.Port {
 		return true
 	})
 	if found != nil {
-		return get[*state.Port](x, found.ID)
+		if found = get[*state.Port](x, found.ID); found.Bound() && !isDown(x, found) {
+			return found
+		}
 	}
 	best := newest(all[*state.Neighbor](x, state.ListNeighborsOfNetwork, network.ID))[a]
 	if best == nil || best.Port == "" {
-		return nil
+		return found
 	}
 	return get[*state.Port](x, best.Port)
 }

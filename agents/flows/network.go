@@ -173,10 +173,16 @@ func endsOf(x *emitter, network *state.Network) []tunnelEnd {
 	return out
 }
 
-// compilePeer makes how a port of a network is found from here: its Ethernet address, its answers, its place.
+// compilePeer makes how a port of a network is found from here: its Ethernet address, its answers, its place. A port that is bound nowhere has none of them: who has announced an address of it has that, and its floating IPs.
 func compilePeer(x *emitter, id string) {
 	port := get[*state.Port](x, id)
 	if port == nil || isDown(x, port) {
+		return
+	}
+	if !port.Bound() {
+		for _, f := range x.ids(state.ListFloatingOfPort, id) {
+			x.need(ruleFloating, f)
+		}
 		return
 	}
 	network := get[*state.Network](x, port.Network)

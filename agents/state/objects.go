@@ -195,6 +195,10 @@ type DHCPOption struct {
 // On says whether the port is to be plugged on a host, now or after its migration.
 func (p *Port) On(host string) bool { return host != "" && (p.Host == host || p.NextHost == host) }
 
+// Bound says whether the port is somewhere: on a host, or with others. One that is not keeps its addresses for others' allowed address pairs, as the port of a
+// virtual IP does that load balancers share: an address of it is at who has announced it.
+func (p *Port) Bound() bool { return p.Host != "" || p.NextHost != "" || p.Foreign }
+
 // Router joins networks.
 type Router struct {
 	ID         string

@@ -59,7 +59,7 @@ func (w *walk) exitFloating(r *state.Router, out *state.Network) bool {
 		if f.Network != out.ID || f.FixedIP != w.p.Src {
 			continue
 		}
-		port := state.Find[*state.Port](w.v, f.Port)
+		port := w.behind(f)
 		if port == nil || port.Down || port.Host != w.at {
 			continue
 		}
@@ -68,6 +68,29 @@ func (w *walk) exitFloating(r *state.Router, out *state.Network) bool {
 		return true
 	}
 	return false
+}
+
+// behind is the port that a floating IP is at.
+func (w *walk) behind(f *state.FloatingIP) *state.Port {
+	port := state.Find[*state.Port](w.v, f.Port)
+	if port != nil && !port.Down && !port.Bound() {
+		_, port = w.announced(port.Network, f.FixedIP)
+	}
+	return port
+}
+
+// announced is who was the last to announce an address, and his port; nil: nobody has, or somebody who is no port.
+func (w *walk) announced(network string, a netip.Addr) (*state.Neighbor, *state.Port) {
+	var best *state.Neighbor
+	for _, n := range state.All[*state.Neighbor](w.v, state.Index{List: state.ListNeighborsOfNetwork, ID: network}) {
+		if n.Address == a && (best == nil || n.Epoch > best.Epoch) {
+			best = n
+		}
+	}
+	if best == nil {
+		return nil, nil
+	}
+	return best, state.Find[*state.Port](w.v, best.Port)
 }
 
 // translated is the address of this host's own that hides a router's sources, or nil.
@@ -151,7 +174,7 @@ func (w *walk) turn(out *state.Network) bool {
 		return false
 	}
 	for _, f := range state.All[*state.FloatingIP](w.v, state.Index{List: state.ListFloatingOfNetwork, ID: out.ID}) {
-		port, r := state.Find[*state.Port](w.v, f.Port), state.Find[*state.Router](w.v, f.Router)
+		port, r := w.behind(f), state.Find[*state.Router](w.v, f.Router)
 		if f.Address != w.p.Dst || port == nil || port.Down || port.Host != w.at || r == nil || r.Down || r.Gateway == nil || r.Gateway.Network != out.ID {
 			continue
 		}

@@ -28,10 +28,11 @@ func TestWaysOut(t *testing.T) {
 		router, guest, &state.Neighbor{ID: "gw", Network: "n9", Address: v4(9, 1, 32).Addr(), MAC: mac(0xee)},
 	}, nil)
 	from, to := "p1", "192.0.2.9"
+	var source netip.Addr // its own
 	out := func(what string, want ...string) {
 		t.Helper()
 		bed.Store.Read(func(v *state.View) {
-			p, err := trace.Compose(v, from, netip.MustParseAddr(to), trace.Packet{Proto: trace.TCP, SrcPort: 1024, DstPort: 80})
+			p, err := trace.Compose(v, from, netip.MustParseAddr(to), trace.Packet{Proto: trace.TCP, SrcPort: 1024, DstPort: 80, Src: source})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,6 +70,21 @@ func TestWaysOut(t *testing.T) {
 	out("to a floating IP beside it", "source 10.0.1.2 becomes 10.0.9.102", "destination 10.0.9.11 becomes 10.0.1.1", "=> delivered port p1 at h2")
 	from = "p1"
 	out("to its own floating IP", "source 10.0.1.1 becomes floating 10.0.9.11", "destination 10.0.9.11 becomes 10.0.1.1", "=> delivered port p1 at h2")
+
+	// A virtual IP, which a port keeps that is bound nowhere: it is where it was announced, and so is its floating IP.
+	virtual := v4(1, 100, 32)
+	bed.Apply([]state.Object{
+		&state.Port{ID: "p2", Key: 2, Network: "n1", MAC: mac(2), Host: "h2", FixedIPs: []state.FixedIP{{Address: v4(1, 2, 32).Addr()}}, QoS: state.QoS{DSCP: -1},
+			AllowedPairs: []state.AddressPair{{Prefix: virtual, MAC: mac(2)}}},
+		&state.Port{ID: "keeper", Key: 3, Network: "n1", MAC: mac(3), FixedIPs: []state.FixedIP{{Address: virtual.Addr()}}, QoS: state.QoS{DSCP: -1}},
+		&state.FloatingIP{ID: "f2", Network: "n9", Router: "r1", Address: v4(9, 12, 32).Addr(), MAC: mac(0xf2), Port: "keeper", FixedIP: virtual.Addr()},
+	}, nil)
+	to = "10.0.9.12"
+	out("to the floating IP of an address that nobody has announced", "source 10.0.1.1 becomes floating 10.0.9.11", "served neighbor")
+	bed.Apply([]state.Object{&state.Neighbor{ID: "v", Network: "n1", Address: virtual.Addr(), MAC: mac(2), Port: "p2", Host: "h2", Epoch: 1}}, nil)
+	out("to it where it is", "destination 10.0.9.12 becomes 10.0.1.100", "10.0.1.100 was announced by port p2 last", "=> delivered port p2 at h2")
+	from, to, source = "p2", "192.0.2.9", virtual.Addr()
+	out("from it", "source 10.0.1.100 becomes floating 10.0.9.12", "=> outside network n9 at h2")
 
 	// In tunnels it is none: the agent refuses it.
 	bed.Apply([]state.Object{&state.Network{ID: "n9", Key: 109, MTU: 1450, External: true}}, nil)

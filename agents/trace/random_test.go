@@ -275,6 +275,13 @@ func (top *topology) virtual(r *rapid.T, p *state.Port, i, n int) {
 		return
 	}
 	p.AllowedPairs = append(p.AllowedPairs, state.AddressPair{Prefix: v4(n, 150, 32), MAC: mac(0x5e)})
+	keeper := &state.Port{ID: fmt.Sprintf("keeper%d", n), Key: uint32(90 + n), Network: p.Network, MAC: mac(0x90 + n), QoS: state.QoS{DSCP: -1}, //nolint:gosec // small
+		FixedIPs: []state.FixedIP{{Subnet: "s4-" + p.Network, Address: v4(n, 150, 32).Addr()}}}
+	known := slices.ContainsFunc(top.objects, func(o state.Object) bool { return o.Ref() == keeper.Ref() })
+	if !known && rapid.Bool().Draw(r, "kept") {
+		top.objects = append(top.objects, keeper)
+		top.floating(r, keeper, 30+n)
+	}
 	if rapid.IntRange(0, 3).Draw(r, "announced") == 0 {
 		top.objects = append(top.objects, &state.Neighbor{ID: fmt.Sprintf("v%d", i), Network: p.Network, Address: v4(n, 150, 32).Addr(), MAC: rapid.SampledFrom([]state.MAC{mac(0x5e), p.MAC}).Draw(r, "named"), Port: p.ID, Host: p.Host,
 			Epoch: uint64(i)}) //nolint:gosec // small
@@ -310,6 +317,9 @@ func (top *topology) routed(r *rapid.T, from *state.Port, p *trace.Packet) {
 		return
 	}
 	if rapid.IntRange(0, 2).Draw(r, "outside") == 0 && top.leave(from, p) {
+		if rapid.Bool().Draw(r, "virtual source") {
+			fromVirtual(from, p)
+		}
 		return
 	}
 	router := rapid.SampledFrom(top.routers).Draw(r, "router")
@@ -324,6 +334,10 @@ func (top *topology) routed(r *rapid.T, from *state.Port, p *trace.Packet) {
 	case 1, 4, 5:
 		if p.Type == trace.IPv4 {
 			p.Dst = netip.MustParseAddr("192.0.2.9")
+		}
+	case 6:
+		if n := rapid.IntRange(1, 3).Draw(r, "virtual"); p.Type == trace.IPv4 {
+			p.Dst = v4(n, 150, 32).Addr()
 		}
 	case 2:
 		if i := rapid.SampledFrom(append(router.Interfaces, state.RouterInterface{})).Draw(r, "own"); len(i.Addresses) > 0 && p.Type == trace.IPv4 {
@@ -349,17 +363,22 @@ func (top *topology) leave(from *state.Port, p *trace.Packet) bool {
 	return false
 }
 
+// fromVirtual has a port that may have the virtual address send from it.
+func fromVirtual(from *state.Port, p *trace.Packet) {
+	for _, a := range from.AllowedPairs {
+		if a.MAC == mac(0x5e) && p.Type == trace.IPv4 {
+			p.EthSrc, p.Src = a.MAC, a.Prefix.Addr()
+		}
+	}
+}
+
 // odd makes a packet of another kind, now and then.
 func (top *topology) odd(r *rapid.T, from, to *state.Port, p *trace.Packet) {
 	switch rapid.IntRange(0, 16).Draw(r, "odd") {
 	case 10:
 		p.EthDst = mac(0x5e)
 	case 11:
-		for _, a := range from.AllowedPairs {
-			if a.MAC == mac(0x5e) && p.Type == trace.IPv4 {
-				p.EthSrc, p.Src = a.MAC, a.Prefix.Addr()
-			}
-		}
+		fromVirtual(from, p)
 	case 0:
 		p.EthSrc = to.MAC
 	case 1:

@@ -59,29 +59,27 @@ func (w *walk) alive(r *state.Router, hops []hop) []hop {
 	return out
 }
 
-// portWith is the port that has a next hop's address, by itself or because it has announced it last, where that is known; or nil.
+// portWith is the port that has a next hop's address, by itself or because it has announced it last, where that is known; or nil. Who has announced it goes before one that is bound nowhere or down.
 func (w *walk) portWith(h hop) *state.Port {
 	n := state.Find[*state.Network](w.v, h.network)
 	if n == nil || h.gateway && n.Segment != state.Overlay {
 		return nil
 	}
+	var of *state.Port
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: n.ID}) {
 		for _, f := range port.FixedIPs {
-			if f.Address == h.next {
+			if f.Address != h.next {
+				continue
+			}
+			if of = port; port.Bound() && !w.down(port) {
 				return port
 			}
 		}
 	}
-	var best *state.Neighbor
-	for _, x := range state.All[*state.Neighbor](w.v, state.Index{List: state.ListNeighborsOfNetwork, ID: n.ID}) {
-		if x.Address == h.next && (best == nil || x.Epoch > best.Epoch) {
-			best = x
-		}
+	if _, by := w.announced(n.ID, h.next); by != nil {
+		return by
 	}
-	if best == nil {
-		return nil
-	}
-	return state.Find[*state.Port](w.v, best.Port)
+	return of
 }
 
 // dead says whether it is known that a port takes no packets: it is down, plugged nowhere, or on a host that is dead.
@@ -278,7 +276,7 @@ func (w *walk) onward(r *state.Router, h hop) {
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: out.ID}) {
 		for _, f := range port.FixedIPs {
-			if f.Address == h.next && !w.down(port) {
+			if f.Address == h.next && port.Bound() && !w.down(port) {
 				w.p.EthDst = port.MAC
 				w.step("neighbor", port.Ref(), Fields{"ip_dst"}, "%s is port %s", h.next, port.ID)
 				w.deliver(port)
@@ -294,6 +292,12 @@ func (w *walk) onward(r *state.Router, h hop) {
 		w.step("neighbor", next.Ref(), Fields{"ip_dst"}, "%s is router %s", h.next, next.ID)
 		w.p.EthDst = nic.MAC
 		w.route(next)
+		return
+	}
+	if n, by := w.announced(out.ID, h.next); by != nil && !by.Down {
+		w.step("neighbor", n.Ref(), Fields{"ip_dst"}, "%s was announced by port %s last", h.next, by.ID)
+		w.p.EthDst = n.MAC
+		w.deliver(by)
 		return
 	}
 	w.step("neighbor", out.Ref(), Fields{"ip_dst"}, "nobody in network %s is known to have %s", out.ID, h.next)

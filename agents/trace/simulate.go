@@ -272,7 +272,7 @@ func (w *walk) answered() bool {
 		return true
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: w.net.ID}) {
-		if w.down(port) {
+		if !port.Bound() || w.down(port) {
 			continue
 		}
 		for _, f := range port.FixedIPs {

@@ -16,7 +16,7 @@ func (w *walk) enter() {
 		return
 	}
 	for _, port := range state.All[*state.Port](w.v, state.Index{List: state.ListPortsOfNetwork, ID: w.net.ID}) {
-		if port.MAC == w.p.EthDst && !w.down(port) {
+		if port.MAC == w.p.EthDst && port.Bound() && !w.down(port) {
 			w.step("switch", port.Ref(), Fields{"eth_dst"}, "to port %s", port.ID)
 			w.deliver(port)
 			return
