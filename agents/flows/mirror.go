@@ -26,7 +26,9 @@ func compileMirror(x *emitter, id string) {
 	if m == nil {
 		return
 	}
-	if get[*state.Plug](x, m.Port) != nil {
+	port := get[*state.Port](x, m.Port)
+	here := get[*state.Plug](x, m.Port) != nil && port != nil && port.On(x.c.cfg.Host)
+	if here {
 		x.need(ruleMirrored, m.Port)
 	}
 	target, network := targetOf(x, m)
@@ -38,7 +40,7 @@ func compileMirror(x *emitter, id string) {
 		x.flow(m.Ref(), TDestination, PHigh, flagged(to(m.Key), FlagTunnel, true), apply(raise(FlagMirrorOut), raise(FlagMirrorIn)), goTo(TMirror))
 		return
 	}
-	if end, ok := endOf(x, target.Host); ok {
+	if end, ok := endOf(x, target.Host); here && ok {
 		x.flow(m.Ref(), TMirror, PNormal, to(m.Key), apply(append(end.set(), set(openflow.TunID, TunnelKey(TunnelPort, m.Key)), set(ROFPort, uint64(end.port)), anywhere())...), goTo(TOutput))
 	}
 }
